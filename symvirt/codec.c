@@ -1,6 +1,8 @@
-/* Frames of strict JSON: encoding, and a decoder that finds its way back after lost or foreign bytes.
- * SPDX-License-Identifier: BSD-3-Clause
+/* Frames of strict JSON: encoding, and a decoder that finds its way back after lost or foreign
+ * bytes. SPDX-License-Identifier: BSD-3-Clause
  */
+#include "config.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -39,7 +41,8 @@ static uint32_t frame_crc(const struct frame_header *header, const void *payload
     return symvirt_crc32c(crc, payload, size);
 }
 
-/* True if brackets outside strings nest at most SYMVIRT_JSON_DEPTH_MAX deep: jansson recurses, so this comes first. */
+/* True if brackets outside strings nest at most SYMVIRT_JSON_DEPTH_MAX deep: jansson recurses, so
+ * this comes first. */
 static int json_depth_ok(const char *text, size_t size)
 {
     int depth = 0, in_string = 0;
@@ -64,7 +67,8 @@ static int json_depth_ok(const char *text, size_t size)
     return 1;
 }
 
-int symvirt_frame_encode(const json_t *message, uint64_t sequence, uint64_t epoch, void **frame, size_t *size)
+int symvirt_frame_encode(const json_t *message, uint64_t sequence, uint64_t epoch, void **frame,
+                         size_t *size)
 {
     const size_t flags = JSON_COMPACT;
     size_t length;
@@ -101,7 +105,8 @@ int symvirt_frame_encode(const json_t *message, uint64_t sequence, uint64_t epoc
     return 0;
 }
 
-int symvirt_decoder_create(struct symvirt_decoder **decoder, symvirt_frame_handler handler, void *ctx)
+int symvirt_decoder_create(struct symvirt_decoder **decoder, symvirt_frame_handler handler,
+                           void *ctx)
 {
     struct symvirt_decoder *made = calloc(1, sizeof(*made));
 
@@ -125,7 +130,8 @@ void symvirt_decoder_reset(struct symvirt_decoder *decoder)
     decoder->payload_clean = 0;
 }
 
-const struct symvirt_decoder_counters *symvirt_decoder_counters(const struct symvirt_decoder *decoder)
+const struct symvirt_decoder_counters *
+symvirt_decoder_counters(const struct symvirt_decoder *decoder)
 {
     return &decoder->counters;
 }
@@ -160,7 +166,8 @@ static void decoder_resync(struct symvirt_decoder *decoder, size_t from)
 }
 
 /* Hands over the first frame, whose 'length' bytes of payload are complete. */
-static void decoder_deliver(struct symvirt_decoder *decoder, const struct frame_header *header, size_t length)
+static void decoder_deliver(struct symvirt_decoder *decoder, const struct frame_header *header,
+                            size_t length)
 {
     const char *payload = (const char *)decoder->buffer + decoder->begin + sizeof(*header);
     json_t *message = NULL;
@@ -188,10 +195,12 @@ static int decoder_step(struct symvirt_decoder *decoder)
 {
     struct frame_header header;
     size_t length, have;
-    const uint8_t *bytes = decoder->buffer + decoder->begin, *payload = bytes + sizeof(header), *cut;
+    const uint8_t *bytes = decoder->buffer + decoder->begin, *payload = bytes + sizeof(header),
+                  *cut;
 
-    if (decoder->used && memcmp(bytes, frame_magic,
-                                decoder->used < sizeof(frame_magic) ? decoder->used : sizeof(frame_magic))) {
+    if (decoder->used &&
+        memcmp(bytes, frame_magic,
+               decoder->used < sizeof(frame_magic) ? decoder->used : sizeof(frame_magic))) {
         decoder_resync(decoder, 1);
         return 1;
     }

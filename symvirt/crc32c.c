@@ -1,6 +1,8 @@
 /* CRC-32C (Castagnoli), by table.
  * SPDX-License-Identifier: BSD-3-Clause
  */
+#include "config.h"
+
 #include "crc32c.h"
 
 /* Remainders of the 16 half-bytes: small, and fast enough for control messages. */

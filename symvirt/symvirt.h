@@ -31,7 +31,7 @@
 extern "C" {
 #endif
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* ------------------------------------------------------------------------------------------------
  * Names and limits
  */
 
@@ -58,9 +58,8 @@ enum symvirt_message_type {
     SYMVIRT_PING,     /* {op}: answered by a result at once, whatever else is going on */
     SYMVIRT_RELEASE,  /* {op, fabric}: give up the fabric's device */
     SYMVIRT_RESUME,   /* {op, fabric}: the fabric's device is there again */
-    SYMVIRT_ABORT,    /* {op}: undo the running operation op; op's own result answers (ECANCELED, or
-                         its success    when it came too late); a result with ENOENT if there is no such
-                         operation */
+    SYMVIRT_ABORT,      /* {op}: undo the running operation op; its own result answers (ECANCELED, or its
+                         * success when it came too late); a result with ENOENT if there is none */
     SYMVIRT_STATUS,   /* {op}: answered by a result whose detail describes the receiver */
     SYMVIRT_SETTIME,  /* host -> agent: {op, realtime_ns}: step the guest's clock */
     SYMVIRT_REGISTER, /* process -> agent: {pid, name, kind, protocol, operations?} */
@@ -93,7 +92,7 @@ struct symvirt_fabric {
  * enumeration. The string is static. Any thread. */
 const char *symvirt_message_type_name(enum symvirt_message_type type);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* ------------------------------------------------------------------------------------------------
  * Messages. Every function that makes one returns a new reference or NULL when memory is out. Any
  * thread.
  */
@@ -138,7 +137,7 @@ json_t *symvirt_fabric_to_json(const struct symvirt_fabric *fabric);
  * not count. */
 int symvirt_fabric_same(const struct symvirt_fabric *a, const struct symvirt_fabric *b);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* ------------------------------------------------------------------------------------------------
  * Codec
  *
  * A frame: magic FF 'S' 'Y' 'V', length of the payload (32 bits), CRC-32C (32 bits) of everything
@@ -189,7 +188,7 @@ void symvirt_decoder_reset(struct symvirt_decoder *decoder);
 const struct symvirt_decoder_counters *
 symvirt_decoder_counters(const struct symvirt_decoder *decoder);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* ------------------------------------------------------------------------------------------------
  * Client: a process that uses a fabric
  *
  * It has one file descriptor to poll and never blocks. Operations come in by callbacks, which start
@@ -264,7 +263,7 @@ int symvirt_client_complete(struct symvirt_client *client, uint64_t op, int erro
  * operation. */
 int symvirt_client_progress(struct symvirt_client *client, uint64_t op, const char *what);
 
-/* ------------------------------------------------------------------------------------------------------------------
+/* ------------------------------------------------------------------------------------------------
  * Requester: asks a client over its control socket, or an agent over its socket
  */
 

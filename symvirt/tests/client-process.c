@@ -1,0 +1,103 @@
+/* A process of the tests that uses a fabric: does as told by its command line when asked to release
+ * or resume. SPDX-License-Identifier: BSD-3-Clause
+ *
+ * client-process SOCKET|- [AGENT_SOCKET|-] [MODE]
+ *   ok       completes at once (default)
+ *   fail     completes with EBUSY and a sentence
+ *   silent   never completes
+ * Prints a line for every callback; ends at end of file on its standard input.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "symvirt.h"
+
+static struct symvirt_client *client;
+static const char *mode = "ok";
+
+static void finish(uint64_t op)
+{
+    if (!strcmp(mode, "ok"))
+        symvirt_client_complete(client, op, 0, NULL, NULL);
+    if (!strcmp(mode, "fail"))
+        symvirt_client_complete(client, op, EBUSY, "told to fail", NULL);
+}
+
+static void on_release(void *ctx, uint64_t op, const struct symvirt_fabric *fabric)
+{
+    printf("release %s%s\n", fabric->name, fabric->uuid);
+    symvirt_client_progress(client, op, "releasing");
+    finish(op);
+}
+
+static void on_resume(void *ctx, uint64_t op, const struct symvirt_fabric *fabric)
+{
+    printf("resume %s%s %s %llu\n", fabric->name, fabric->uuid, fabric->device,
+           (unsigned long long)fabric->epoch);
+    finish(op);
+}
+
+static void on_abort(void *ctx, uint64_t op)
+{
+    printf("abort\n");
+    symvirt_client_complete(client, op, ECANCELED, "undone", NULL);
+}
+
+static void on_present(void *ctx, const struct symvirt_fabric *fabric)
+{
+    printf("present %s %s %llu\n", fabric->name, fabric->device, (unsigned long long)fabric->epoch);
+}
+
+static void on_agent(void *ctx, int connected)
+{
+    printf("agent %s\n", connected ? "connected" : "lost");
+}
+
+static json_t *on_status(void *ctx)
+{
+    return json_pack("{s:s}", "mode", mode);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct symvirt_client_callbacks callbacks = {
+        .release = on_release,
+        .resume = on_resume,
+        .abort = on_abort,
+        .status = on_status,
+        .fabric_present = on_present,
+        .agent_connected = on_agent,
+    };
+    int rc;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 3)
+        mode = argv[3];
+    rc = symvirt_client_create(&client, "test process", &callbacks, NULL);
+    if (!rc && strcmp(argv[1], "-"))
+        rc = symvirt_client_listen(client, argv[1]);
+    if (!rc && argc > 2 && strcmp(argv[2], "-"))
+        rc = symvirt_client_connect_agent(client, argv[2]);
+    if (rc) {
+        fprintf(stderr, "client-process: %s\n", strerror(-rc));
+        return 1;
+    }
+    puts("ready");
+    for (;;) {
+        struct pollfd polled[2] = {{.fd = symvirt_client_fd(client), .events = POLLIN},
+                                   {.fd = STDIN_FILENO, .events = POLLIN}};
+        char ignored[64];
+
+        poll(polled, 2, symvirt_client_timeout_ms(client));
+        if (polled[1].revents && read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0)
+            break;
+        symvirt_client_dispatch(client);
+    }
+    symvirt_client_destroy(client);
+    return 0;
+}

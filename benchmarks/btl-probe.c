@@ -72,8 +72,8 @@ static double timed(measure_fn measure, int rank, char *data, int size, double s
 
 int main(int argc, char **argv)
 {
-    static const int sizes[] = {0,     1,     8,      64,     256,     1024,   4096,
-                                16384, 65536, 262144, 1048576, 4194304};
+    static const int sizes[] = {0,    1,     8,     64,     256,     1024,
+                                4096, 16384, 65536, 262144, 1048576, 4194304};
     double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05, each;
     int max = argc > 2 ? atoi(argv[2]) : 4194304, rank, ranks;
     size_t i;

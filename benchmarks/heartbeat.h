@@ -7,10 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HEARTBEAT_MAGIC       0x4e4a4842u /* "NJHB" */
-#define HEARTBEAT_VERSION     1
-#define HEARTBEAT_INTERVAL_NS 10000000ull
-#define HEARTBEAT_LABEL_SIZE  32
+#define HEARTBEAT_MAGIC        0x4e4a4842u /* "NJHB" */
+#define HEARTBEAT_VERSION      1
+#define HEARTBEAT_INTERVAL_NS  10000000ull
+#define HEARTBEAT_LABEL_SIZE   32
 #define HEARTBEAT_DEFAULT_PORT "7510"
 
 /* What a datagram says. Requests are answered with one JSON datagram. */
@@ -29,23 +29,23 @@ struct heartbeat_frame {
     uint32_t magic;
     uint16_t version;
     uint16_t kind;
-    uint64_t job;      /* names the job; the same in all its ranks */
+    uint64_t job; /* names the job; the same in all its ranks */
     uint32_t rank;
     uint32_t ranks;
-    uint64_t seq;      /* of this source, from 0 */
-    uint64_t messages; /* verified so far by this source */
-    uint64_t bytes;    /* verified so far by this source */
+    uint64_t seq;                     /* of this source, from 0 */
+    uint64_t messages;                /* verified so far by this source */
+    uint64_t bytes;                   /* verified so far by this source */
     char label[HEARTBEAT_LABEL_SIZE]; /* of MARK and UNMARK, else zeros */
 };
 _Static_assert(sizeof(struct heartbeat_frame) == 80, "the frame has no padding");
 
 /* A source of heartbeats. */
 struct heartbeat {
-    int fd;            /* connected socket, -1: no observer */
+    int fd; /* connected socket, -1: no observer */
     uint64_t job;
     uint32_t rank, ranks;
     uint64_t seq;
-    uint64_t last_ns;  /* when the last one was sent, monotonic */
+    uint64_t last_ns; /* when the last one was sent, monotonic */
 };
 
 /* Returns the monotonic clock in nanoseconds. */

@@ -364,10 +364,18 @@ int main(int argc, char **argv)
 
     while ((option = getopt_long(argc, argv, "h", table, NULL)) != -1) {
         switch (option) {
-        case LISTEN: options.listen = optarg; break;
-        case CSV: options.csv = optarg; break;
-        case JSON: options.json = optarg; break;
-        case PORT_FILE: options.port_file = optarg; break;
+        case LISTEN:
+            options.listen = optarg;
+            break;
+        case CSV:
+            options.csv = optarg;
+            break;
+        case JSON:
+            options.json = optarg;
+            break;
+        case PORT_FILE:
+            options.port_file = optarg;
+            break;
         case DURATION:
             options.duration = strtod(optarg, &end);
             if (*end || !(options.duration > 0)) {
@@ -375,11 +383,24 @@ int main(int argc, char **argv)
                 return 2;
             }
             break;
-        case REPORT: request = HEARTBEAT_REPORT; address = optarg; break;
-        case MARK: request = HEARTBEAT_MARK; address = optarg; break;
-        case UNMARK: request = HEARTBEAT_UNMARK; address = optarg; break;
-        case 'h': fputs(usage_text, stdout); return 0;
-        default: fputs("Try 'ninja-observer --help'.\n", stderr); return 2;
+        case REPORT:
+            request = HEARTBEAT_REPORT;
+            address = optarg;
+            break;
+        case MARK:
+            request = HEARTBEAT_MARK;
+            address = optarg;
+            break;
+        case UNMARK:
+            request = HEARTBEAT_UNMARK;
+            address = optarg;
+            break;
+        case 'h':
+            fputs(usage_text, stdout);
+            return 0;
+        default:
+            fputs("Try 'ninja-observer --help'.\n", stderr);
+            return 2;
         }
     }
     if (argc - optind != (request == HEARTBEAT_MARK || request == HEARTBEAT_UNMARK)) {

@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLICE_NS 5000000u /* longest sleep between looks at the heartbeat */
-#define COMPUTE_EVERY 16  /* batches */
+#define SLICE_NS      5000000u /* longest sleep between looks at the heartbeat */
+#define COMPUTE_EVERY 16       /* batches */
 
 static volatile sig_atomic_t stop_asked;
 
@@ -87,8 +87,8 @@ static void between_batches(struct soak *soak)
 {
     const struct soak_options *options = soak->options;
     uint64_t turn = soak->batch / COMPUTE_EVERY;
-    int computer = options->compute_rank >= 0 ? options->compute_rank
-                                              : (int)(turn % (uint64_t)soak->ranks);
+    int computer =
+        options->compute_rank >= 0 ? options->compute_rank : (int)(turn % (uint64_t)soak->ranks);
 
     if (soak->batch % SOAK_COLLECTIVE_EVERY == SOAK_COLLECTIVE_EVERY - 1)
         soak_collective_run(soak);
@@ -237,14 +237,14 @@ static int soak_open(struct soak *soak)
     soak->requests = calloc(soak->transfer_room, sizeof *soak->requests);
     soak->indices = calloc(soak->transfer_room, sizeof *soak->indices);
     soak->statuses = calloc(soak->transfer_room, sizeof *soak->statuses);
-    if (!soak->peers || !soak->messages || !soak->transfers || !soak->requests ||
-        !soak->indices || !soak->statuses) {
+    if (!soak->peers || !soak->messages || !soak->transfers || !soak->requests || !soak->indices ||
+        !soak->statuses) {
         fprintf(stderr, "ninja-soak: out of memory\n");
         return 1;
     }
     if (soak->rank == 0)
-        job = soak_mix(heartbeat_clock() ^ soak_mix((uint64_t)time(NULL) ^
-                                                    ((uint64_t)getpid() << 32)));
+        job = soak_mix(heartbeat_clock() ^
+                       soak_mix((uint64_t)time(NULL) ^ ((uint64_t)getpid() << 32)));
     MPI_Bcast(&job, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
     if (heartbeat_open(&soak->heartbeat, options->observer, job, (uint32_t)soak->rank,
                        (uint32_t)soak->ranks) < 0)

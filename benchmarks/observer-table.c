@@ -160,8 +160,8 @@ int observer_table_mark(struct observer_table *table, const char *label, uint64_
     return 0;
 }
 
-const struct observer_window *observer_table_unmark(struct observer_table *table,
-                                                    const char *label, uint64_t now_ns)
+const struct observer_window *observer_table_unmark(struct observer_table *table, const char *label,
+                                                    uint64_t now_ns)
 {
     struct observer_window *window = window_find(table, label);
 
@@ -181,8 +181,8 @@ static void gap_print(const struct observer_table *table, const struct observer_
                 wall_seconds(table, gap->start_ns), gap->rank);
 }
 
-void observer_table_print_summary(const struct observer_table *table, uint64_t job,
-                                  uint64_t now_ns, FILE *out)
+void observer_table_print_summary(const struct observer_table *table, uint64_t job, uint64_t now_ns,
+                                  FILE *out)
 {
     struct observer_gap longest = observer_table_longest(table, job, now_ns);
     uint64_t heartbeats = 0, messages = 0, bytes = 0;

@@ -23,8 +23,8 @@ struct observer_source {
     uint64_t job;
     uint32_t rank, ranks;
     uint64_t heartbeats;
-    uint64_t seq;        /* of the last heartbeat */
-    uint64_t lost;       /* heartbeats that did not arrive, by their numbers */
+    uint64_t seq;  /* of the last heartbeat */
+    uint64_t lost; /* heartbeats that did not arrive, by their numbers */
     uint64_t first_ns, last_ns;
     uint64_t messages, bytes;
     struct observer_gap longest;
@@ -64,12 +64,12 @@ int observer_table_mark(struct observer_table *table, const char *label, uint64_
 
 /* Closes the last window named 'label', unless it is closed. Returns it, or NULL if there is
  * none. */
-const struct observer_window *observer_table_unmark(struct observer_table *table,
-                                                    const char *label, uint64_t now_ns);
+const struct observer_window *observer_table_unmark(struct observer_table *table, const char *label,
+                                                    uint64_t now_ns);
 
 /* Writes the line that answers a request: the whole of 'job' (0: all jobs). */
-void observer_table_print_summary(const struct observer_table *table, uint64_t job,
-                                  uint64_t now_ns, FILE *out);
+void observer_table_print_summary(const struct observer_table *table, uint64_t job, uint64_t now_ns,
+                                  FILE *out);
 
 /* Writes one window as a JSON object. */
 void observer_table_print_window(const struct observer_table *table,

@@ -11,7 +11,7 @@ static unsigned class_of(size_t size)
     unsigned class = 6; /* no buffer is smaller than 64 bytes */
 
     while (((size_t)1 << class) < size)
-        class++;
+        class ++;
     return class;
 }
 

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOAK_POISON        0xa5
-#define SOAK_CLASS_COUNT   32
-#define SOAK_CLASS_REST    6 /* free buffers that each class lets rest */
+#define SOAK_POISON      0xa5
+#define SOAK_CLASS_COUNT 32
+#define SOAK_CLASS_REST  6 /* free buffers that each class lets rest */
 
 /* One buffer; 'room' bytes at 'data' may be used. */
 struct soak_buffer {

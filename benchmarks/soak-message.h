@@ -32,9 +32,9 @@ struct soak_identity {
 
 /* What looking at a received message showed. */
 enum soak_verdict {
-    SOAK_INTACT,      /* exactly the expected message */
-    SOAK_OTHER,       /* an undamaged message, but another one than expected */
-    SOAK_CORRUPT,     /* damaged */
+    SOAK_INTACT,  /* exactly the expected message */
+    SOAK_OTHER,   /* an undamaged message, but another one than expected */
+    SOAK_CORRUPT, /* damaged */
 };
 
 /* Returns a short name of 'stream' for messages to the user. */
@@ -57,11 +57,11 @@ enum soak_verdict soak_message_verify(const void *data, size_t size,
 /* Which messages of one stream from one source have arrived. */
 #define SOAK_TRACKER_WINDOW 4096
 struct soak_tracker {
-    uint64_t next;                              /* one more than the highest number seen */
-    uint64_t distinct;                          /* different messages seen */
-    uint64_t duplicated;                        /* messages seen again */
-    uint64_t reordered;                         /* messages seen after a later one */
-    uint64_t seen[SOAK_TRACKER_WINDOW / 64];    /* bit map of the latest window of numbers */
+    uint64_t next;                           /* one more than the highest number seen */
+    uint64_t distinct;                       /* different messages seen */
+    uint64_t duplicated;                     /* messages seen again */
+    uint64_t reordered;                      /* messages seen after a later one */
+    uint64_t seen[SOAK_TRACKER_WINDOW / 64]; /* bit map of the latest window of numbers */
 };
 
 /* What the arrival of one message means. */

@@ -35,7 +35,7 @@ static const char usage_text[] =
     "                       duplicate, reorder, late or stall; the run must then fail\n"
     "  --help               print this\n";
 
-static const char *const fault_names[SOAK_FAULT_COUNT] = {"none",      "flip", "drop", "duplicate",
+static const char *const fault_names[SOAK_FAULT_COUNT] = {"none",    "flip", "drop", "duplicate",
                                                           "reorder", "late", "stall"};
 
 /* Reads a number between 'low' and 'high'; returns false after printing what is wrong. */
@@ -102,8 +102,20 @@ static bool fault_read(const char *text, enum soak_fault *fault)
 
 bool soak_options_parse(struct soak_options *options, int argc, char **argv, int *status)
 {
-    enum { RATE = 1, DURATION, SEED, MAX_SIZE, OBSERVER, JSON, PATTERN, COMPUTE, COMPUTE_RANK,
-           IDLE, STALL_LIMIT, INJECT };
+    enum {
+        RATE = 1,
+        DURATION,
+        SEED,
+        MAX_SIZE,
+        OBSERVER,
+        JSON,
+        PATTERN,
+        COMPUTE,
+        COMPUTE_RANK,
+        IDLE,
+        STALL_LIMIT,
+        INJECT
+    };
     static const struct option table[] = {
         {"rate", required_argument, NULL, RATE},
         {"duration", required_argument, NULL, DURATION},

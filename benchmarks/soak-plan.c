@@ -46,9 +46,14 @@ static size_t draw_size(struct draw *draw, size_t max)
     bits = kinds[i].low_bits + (unsigned)draw_below(draw, kinds[i].high_bits - kinds[i].low_bits);
     size = UINT64_C(1) << bits;
     switch (draw_below(draw, 4)) {
-    case 0: size -= draw_below(draw, 2); break;  /* at the power of two, or just below */
-    case 1: size *= 2; break;
-    default: size += draw_below(draw, size + 1);
+    case 0:
+        size -= draw_below(draw, 2);
+        break; /* at the power of two, or just below */
+    case 1:
+        size *= 2;
+        break;
+    default:
+        size += draw_below(draw, size + 1);
     }
     return size < max ? size : max;
 }

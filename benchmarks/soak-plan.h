@@ -5,9 +5,9 @@
 
 #include "soak-message.h"
 
-#define SOAK_BATCH_MAX     8             /* messages that each rank sends in a batch */
-#define SOAK_WILDCARD_MAX  (256u << 10)  /* bytes of a message that a wildcard may receive */
-#define SOAK_COLLECTIVE_EVERY 8          /* batches */
+#define SOAK_BATCH_MAX        8            /* messages that each rank sends in a batch */
+#define SOAK_WILDCARD_MAX     (256u << 10) /* bytes of a message that a wildcard may receive */
+#define SOAK_COLLECTIVE_EVERY 8            /* batches */
 
 enum soak_pattern {
     SOAK_PATTERN_MIXED,

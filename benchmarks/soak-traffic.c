@@ -168,8 +168,8 @@ static void receives_post(struct soak *soak, const struct soak_message *list, un
         if (list[i].dst != (uint32_t)soak->rank || list[i].receive != SOAK_IRECV)
             continue;
         transfer = transfer_add(soak, &list[i], false);
-        MPI_Irecv(transfer->buffer->data, transfer->count, transfer->type,
-                  receive_source(&list[i]), receive_tag(&list[i]), message_comm(soak, &list[i]),
+        MPI_Irecv(transfer->buffer->data, transfer->count, transfer->type, receive_source(&list[i]),
+                  receive_tag(&list[i]), message_comm(soak, &list[i]),
                   &soak->requests[soak->transfer_count - 1]);
     }
 }
@@ -186,9 +186,8 @@ static void sends_start(struct soak *soak, const struct soak_message *list, unsi
             continue;
         transfer = transfer_add(soak, &list[i], true);
         (list[i].send == SOAK_ISEND ? MPI_Isend : MPI_Issend)(
-            transfer->buffer->data, transfer->count, transfer->type, (int)list[i].dst,
-            list[i].tag, message_comm(soak, &list[i]),
-            &soak->requests[soak->transfer_count - 1]);
+            transfer->buffer->data, transfer->count, transfer->type, (int)list[i].dst, list[i].tag,
+            message_comm(soak, &list[i]), &soak->requests[soak->transfer_count - 1]);
     }
 }
 

@@ -156,8 +156,7 @@ void soak_receive_verify(struct soak *soak, struct soak_transfer *transfer)
     if (transfer->message && soak_stream_is_wild(transfer->message->stream)) {
         expected.src = (uint32_t)transfer->status.MPI_SOURCE;
         expected.seq = soak->peers[expected.src].expected[expected.stream]++;
-    } else if (size != transfer->size ||
-               transfer->status.MPI_SOURCE != (int)expected.src ||
+    } else if (size != transfer->size || transfer->status.MPI_SOURCE != (int)expected.src ||
                (transfer->message && transfer->status.MPI_TAG != transfer->message->tag)) {
         fprintf(stderr,
                 "ninja-soak: expected %zu bytes from rank %" PRIu32
@@ -198,8 +197,8 @@ void soak_lost_count(struct soak *soak)
     for (rank = 0; rank < soak->ranks; rank++) {
         for (stream = 0; stream < SOAK_STREAM_COUNT; stream++) {
             id = (struct soak_identity){.src = (uint32_t)rank, .stream = (uint32_t)stream};
-            lost = soak_tracker_lost(tracker_of(soak, &id),
-                                     to_me[rank * SOAK_STREAM_COUNT + stream]);
+            lost =
+                soak_tracker_lost(tracker_of(soak, &id), to_me[rank * SOAK_STREAM_COUNT + stream]);
             soak->counters.lost += lost;
             if (lost > 0)
                 fprintf(stderr,

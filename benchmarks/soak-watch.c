@@ -53,10 +53,10 @@ static void watch_tick(int signal_number)
     }
     if (now - watch.since_ns < watch.limit_ns)
         return;
-    length = snprintf(line, sizeof line,
-                      "ninja-soak: STALLED: rank %d did nothing for %.1f s: batch %" PRIu64
-                      ", %s\n",
-                      soak->rank, (double)(now - watch.since_ns) / 1e9, soak->batch, soak->doing);
+    length =
+        snprintf(line, sizeof line,
+                 "ninja-soak: STALLED: rank %d did nothing for %.1f s: batch %" PRIu64 ", %s\n",
+                 soak->rank, (double)(now - watch.since_ns) / 1e9, soak->batch, soak->doing);
     if (write(STDERR_FILENO, line, (size_t)length) > 0)
         missing_print(soak);
     /* The other ranks print theirs before the job is ended. */

@@ -24,7 +24,7 @@ enum soak_fault {
 
 /* The command line. */
 struct soak_options {
-    double rate;          /* messages per second and rank, 0: as many as possible */
+    double rate; /* messages per second and rank, 0: as many as possible */
     double duration_s;
     uint64_t seed;
     size_t max_size;
@@ -56,7 +56,7 @@ struct soak_transfer {
     const struct soak_message *message; /* NULL for persistent ones */
     struct soak_identity id;            /* of a receive: what is expected */
     struct soak_buffer *buffer;
-    size_t size;                        /* bytes of the message; of a wildcard: room */
+    size_t size; /* bytes of the message; of a wildcard: room */
     enum soak_layout_kind layout;
     MPI_Datatype type;
     int count;
@@ -77,7 +77,7 @@ struct soak {
     int rank, ranks;
     MPI_Comm comm[SOAK_STREAM_COUNT];
     MPI_Comm any[SOAK_COLLECTIVE_EVERY]; /* of SOAK_STREAM_ANY, by turns */
-    MPI_Comm control; /* collectives, and the agreement on the end */
+    MPI_Comm control;                    /* collectives, and the agreement on the end */
     struct heartbeat heartbeat;
     struct soak_pool pool;
     struct soak_counters counters;

@@ -1,7 +1,7 @@
 # AX_OPENMPI: finds Open MPI, its internal headers and its component directory.
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# Sets MPICC, OMPI_VERSION, OMPI_CPPFLAGS (internal headers), mcadir (where
+# Sets MPICC, MPI_CFLAGS and MPI_LIBS (for MPI programs), OMPI_VERSION, OMPI_CPPFLAGS (internal headers), mcadir (where
 # components are installed) and amcadir (where parameter sets are installed).
 AC_DEFUN([AX_OPENMPI], [
   AC_ARG_WITH([mca-dir],
@@ -34,6 +34,10 @@ AC_DEFUN([AX_OPENMPI], [
     [mcadir=$("$OMPI_INFO" --parsable --path pkglibdir | sed 's/^path:pkglibdir://')])
   AS_IF([test -z "$amcadir"],
     [amcadir=$("$OMPI_INFO" --parsable --path pkgdatadir | sed 's/^path:pkgdatadir://')/amca-param-sets])
+  MPI_CFLAGS=$("$MPICC" --showme:compile)
+  MPI_LIBS=$("$MPICC" --showme:link)
+  AC_SUBST([MPI_CFLAGS])
+  AC_SUBST([MPI_LIBS])
   AC_SUBST([MPICC])
   AC_SUBST([OMPI_INFO])
   AC_SUBST([OMPI_VERSION])

@@ -137,6 +137,7 @@ guest_hca() {
 command_ssh() {
     lab_need_up
     (($# > 0)) || die "usage: lab ssh VM [COMMAND...]"
+    trap - ERR
     guest_ssh "$@"
 }
 
@@ -150,6 +151,7 @@ command_console() {
 command_exec() {
     lab_need_up
     (($# > 1)) || die "usage: lab exec HOST COMMAND..."
+    trap - ERR
     cell_run "$@"
 }
 
@@ -157,6 +159,7 @@ command_virsh() {
     lab_need_up
     (($# > 0)) || die "usage: lab virsh HOST ARG..."
     host_known "$1" || die "no such host: $1"
+    trap - ERR
     host_virsh "$@"
 }
 
@@ -166,6 +169,7 @@ command_observe() {
         command -v ninja-observer >/dev/null || die "ninja-observer is not in PATH; name a command: lab observe COMMAND..."
         set -- ninja-observer
     fi
+    trap - ERR
     cell_run observer "$@"
 }
 

@@ -16,7 +16,10 @@ image_ensure() {
     local sum work
     sum=$(image_recipe_sum)
     LAB_IMAGE=$LAB_CACHE/image-$sum
-    [[ -e $LAB_IMAGE/base.qcow2 ]] && return 0
+    if [[ -e $LAB_IMAGE/base.qcow2 ]]; then
+        touch "$LAB_IMAGE" "$LAB_CACHE/root-$(image_roottar_sum).tar" 2>/dev/null || :
+        return 0
+    fi
     mkdir -p "$LAB_CACHE"
     chmod 700 "$LAB_CACHE"
     (
@@ -36,10 +39,10 @@ image_ensure() {
     ) 8>"$LAB_CACHE/build.lock" || exit 1
 }
 
-# Drops images, saved guests and package roots that nobody used for two weeks.
+# Drops images, saved guests and package roots that nobody used for two days.
 image_prune() {
     find "$LAB_CACHE" -mindepth 1 -maxdepth 1 \( -name 'image-*' -o -name 'saved-*' -o -name 'root-*.tar' \) \
-        -mtime +14 -exec rm -rf {} +
+        -mtime +1 -exec rm -rf {} +
 }
 
 # accel_name: prints kvm only if a kernel really booted with it on this machine since it started, else tcg.

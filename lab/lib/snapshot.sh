@@ -116,6 +116,6 @@ payload_set() {
     rm -rf "$LAB_STATE/payload-tree"
     cp -a "$1" "$LAB_STATE/payload-tree"
     find "$LAB_STATE/payload-tree" -type f \( -perm -100 -o -name '*.so*' \) -exec sh -c \
-        'for f; do strip --strip-debug "$f" 2>/dev/null; done' sh {} +
+        'for f; do strip --strip-debug "$f" 2>/dev/null || :; done' sh {} +
     echo "$sum $LAB_STATE/payload-tree" >"$LAB_STATE/payload"
 }

@@ -34,8 +34,6 @@ lab_build() {
         # The base image is at every host beforehand.
         ln -sf "$LAB_IMAGE/base.qcow2" "$LAB_IMAGE/vmlinuz" "$LAB_IMAGE/initrd" "$(host_images "$host")/"
     done
-    # Reading a link is for the base image; every host has it under the same name.
-    cell_run observer ip link set eth0 up
 }
 
 command_up() {
@@ -201,14 +199,15 @@ command_hca() {
     case $action in
     detach)
         [[ $(guest_hca "$vm" "$host") != none ]] || return 0
-        host_virsh "$host" detach-device-alias "$vm" "$hca_alias" --live
+        host_virsh "$host" detach-device-alias "$vm" "$hca_alias" --live >/dev/null
         wait_for 30 guest_hca_is "$vm" "$host" none || die "$vm keeps its HCA: a process in the guest holds it?"
+        host_virsh "$host" detach-device-alias "$vm" "$hca_alias" --config >/dev/null 2>&1 || :
         ;;
     attach)
         [[ $(guest_hca "$vm" "$host") == none ]] || return 0
         mac=$(hca_free "$host") || die "no free HCA at $host"
         hca_xml "$mac" >"$LAB_STATE/attach-$vm.xml"
-        host_virsh "$host" attach-device "$vm" "$LAB_STATE/attach-$vm.xml" --live
+        host_virsh "$host" attach-device "$vm" "$LAB_STATE/attach-$vm.xml" --persistent >/dev/null
         ;;
     *) die "usage: lab hca attach|detach VM" ;;
     esac
@@ -251,16 +250,10 @@ command_save() {
 }
 
 command_restore() {
-    local vm host nodes=("$@")
+    local nodes=("$@")
     lab_need_up
     lock_take
     ((${#nodes[@]} > 0)) || mapfile -t nodes <"$LAB_STATE/nodes"
-    for vm in "${nodes[@]}"; do
-        host=$(guest_host "$vm") || continue
-        guest_ssh_forget "$vm"
-        host_virsh "$host" destroy "$vm" >/dev/null
-        rm -f "$(host_images "$host")/$vm.qcow2"
-    done
     guests_start "${nodes[@]}"
 }
 

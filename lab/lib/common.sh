@@ -25,6 +25,8 @@ wait_for() {
     shift
     until "$@"; do
         ((${EPOCHREALTIME/[.,]/} < limit)) || return 1
+        # A subshell must not wait on when the command it works for was killed.
+        [[ -d /proc/$$ ]] || exit 1
         sleep 0.1
     done
 }

@@ -96,13 +96,34 @@ guest_disk_create() {
         "/var/lib/libvirt/images/$1.qcow2"
 }
 
-guest_boot() {
+# guest_define VM: makes VM known at its home.
+guest_define() {
     local vm=$1 host xml=$LAB_STATE/$1.xml
     host=$(node_home "$vm")
-    guest_disk_create "$vm" "$host"
     guest_xml "$vm" >"$xml"
+    host_virsh "$host" define "$xml" >/dev/null || die "libvirt refuses the definition of $vm on $host"
+}
+
+guest_boot() {
+    local vm=$1 host
+    host=$(node_home "$vm")
+    guest_disk_create "$vm" "$host"
+    guest_define "$vm"
     : >"$(host_dir "$host")/log/qemu/$vm-console.log"
-    host_virsh "$host" create "$xml" || die "$vm did not start on $host"
+    host_virsh "$host" start "$vm" >/dev/null || die "$vm did not start on $host"
+}
+
+# guest_forget VM: ends VM wherever it is and removes its definition and disk.
+guest_forget() {
+    local vm=$1 host
+    guest_ssh_forget "$vm"
+    for host in "${lab_hosts[@]}"; do
+        if host_virsh "$host" list --all --name 2>/dev/null | grep -qx "$vm"; then
+            host_virsh "$host" destroy "$vm" >/dev/null 2>&1 || :
+            host_virsh "$host" undefine "$vm" >/dev/null 2>&1 || :
+        fi
+        rm -f "$(host_images "$host")/$vm.qcow2"
+    done
 }
 
 # The guest writes this line to its console when it is up.

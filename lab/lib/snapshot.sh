@@ -23,7 +23,7 @@ snapshot_take() {
     mkdir -p "$dir"
     guest_ssh "$vm" 'sync; echo 3 >/proc/sys/vm/drop_caches' </dev/null || :
     guest_ssh_forget "$vm"
-    host_virsh "$host" save "$vm" "$tmp.mem" || die "could not save $vm"
+    host_virsh "$host" save "$vm" "$tmp.mem" >/dev/null || die "could not save $vm"
     cp --sparse=always "$(host_images "$host")/$vm.qcow2" "$tmp.qcow2"
     mv "$tmp.qcow2" "$dir/$vm.qcow2"
     mv "$tmp.mem" "$dir/$vm.mem"
@@ -34,21 +34,11 @@ snapshot_restore() {
     local vm=$1 host dir
     host=$(node_home "$vm")
     dir=$(snapshot_dir)
-    cp --sparse=always "$dir/$vm.qcow2" "$(host_images "$host")/$vm.qcow2"
     touch "$dir"
-    guest_ssh_forget "$vm"
-    host_virsh "$host" restore "$dir/$vm.mem" || die "could not restore $vm on $host"
-}
-
-guests_destroy() {
-    local host vm
-    for host in "${lab_hosts[@]}"; do
-        for vm in $(host_virsh "$host" list --name 2>/dev/null); do
-            guest_ssh_forget "$vm"
-            host_virsh "$host" destroy "$vm" >/dev/null 2>&1 || :
-        done
-        rm -f "$(host_images "$host")"/node*.qcow2
-    done
+    guest_forget "$vm"
+    cp --sparse=always "$dir/$vm.qcow2" "$(host_images "$host")/$vm.qcow2"
+    guest_define "$vm"
+    host_virsh "$host" restore "$dir/$vm.mem" >/dev/null || die "could not restore $vm on $host"
 }
 
 # guests_start VM...: saved guests are restored; the others boot, are saved, and restored like the rest.

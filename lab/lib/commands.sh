@@ -207,7 +207,9 @@ command_hca() {
         [[ $(guest_hca "$vm" "$host") == none ]] || return 0
         mac=$(hca_free "$host") || die "no free HCA at $host"
         hca_xml "$mac" >"$LAB_STATE/attach-$vm.xml"
-        host_virsh "$host" attach-device "$vm" "$LAB_STATE/attach-$vm.xml" --persistent >/dev/null
+        host_virsh "$host" attach-device "$vm" "$LAB_STATE/attach-$vm.xml" --live >/dev/null
+        host_virsh "$host" detach-device-alias "$vm" "$hca_alias" --config >/dev/null 2>&1 || :
+        host_virsh "$host" attach-device "$vm" "$LAB_STATE/attach-$vm.xml" --config >/dev/null
         ;;
     *) die "usage: lab hca attach|detach VM" ;;
     esac

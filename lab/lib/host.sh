@@ -34,6 +34,7 @@ host_start() {
     done
     mkdir -p "$(host_dir "$host")"
     cell_run "$host" env host_ip="${host_ip[$host]}" host_number="${host_number[$host]}" \
+        host_names="$(for peer in "${lab_hosts[@]}"; do echo "${host_ip[$peer]} $peer"; done)" \
         underlay_bits=$underlay_bits underlay_mtu=$underlay_mtu fabric_mtu=$fabric_mtu \
         timeout 120 "$LAB_DIR/lib/host-setup" "$LAB_STATE" "$host" "$2" "${peers[@]}" \
         >"$LAB_STATE/hosts/$host/setup.log" 2>&1 ||

@@ -52,17 +52,17 @@ extern "C" {
  * are ignored. An "op" names an operation; who asks chooses it, and it never means two operations
  * between the same two ends. */
 enum symvirt_message_type {
-    SYMVIRT_HELLO,    /* host <-> agent: {epoch, role, protocol, state?}: begins a session, see
-                         "Session" */
-    SYMVIRT_ACK,      /* host <-> agent: {sequence}: all up to sequence arrived */
-    SYMVIRT_PING,     /* {op}: answered by a result at once, whatever else is going on */
-    SYMVIRT_RELEASE,  /* {op, fabric}: give up the fabric's device */
-    SYMVIRT_RESUME,   /* {op, fabric}: the fabric's device is there again */
-    SYMVIRT_ABORT,      /* {op}: undo the running operation op; its own result answers (ECANCELED, or its
-                         * success when it came too late); a result with ENOENT if there is none */
-    SYMVIRT_STATUS,   /* {op}: answered by a result whose detail describes the receiver */
-    SYMVIRT_SETTIME,  /* host -> agent: {op, realtime_ns}: step the guest's clock */
-    SYMVIRT_REGISTER, /* process -> agent: {pid, name, kind, protocol, operations?} */
+    SYMVIRT_HELLO,   /* host <-> agent: {epoch, role, protocol, state?}: begins a session, see
+                        "Session" */
+    SYMVIRT_ACK,     /* host <-> agent: {sequence}: all up to sequence arrived */
+    SYMVIRT_PING,    /* {op}: answered by a result at once, whatever else is going on */
+    SYMVIRT_RELEASE, /* {op, fabric}: give up the fabric's device */
+    SYMVIRT_RESUME,  /* {op, fabric}: the fabric's device is there again */
+    SYMVIRT_ABORT, /* {op}: undo the running operation op; its own result answers (ECANCELED, or its
+                    * success when it came too late); a result with ENOENT if there is none */
+    SYMVIRT_STATUS,     /* {op}: answered by a result whose detail describes the receiver */
+    SYMVIRT_SETTIME,    /* host -> agent: {op, realtime_ns}: step the guest's clock */
+    SYMVIRT_REGISTER,   /* process -> agent: {pid, name, kind, protocol, operations?} */
     SYMVIRT_REGISTERED, /* agent -> process: {fabrics: [fabric...]}: the answer, fabrics that may be
                            used now */
     SYMVIRT_PROGRESS,   /* {op, what}: still at it, and what it does or waits for */
@@ -75,9 +75,10 @@ enum symvirt_message_type {
 /* Values of "event" in an event message. */
 #define SYMVIRT_EVENT_DEVICE_ADDED   "device-added"
 #define SYMVIRT_EVENT_DEVICE_REMOVED "device-removed"
-#define SYMVIRT_EVENT_PORT_STATE     "port-state"     /* "state": ACTIVE, DOWN, INIT, ARMED */
-#define SYMVIRT_EVENT_FABRIC_PRESENT "fabric-present" /* agent -> process: the fabric may be used  \
-                                                       */
+#define SYMVIRT_EVENT_PORT_STATE     "port-state" /* "state": ACTIVE, DOWN, INIT, ARMED */
+#define SYMVIRT_EVENT_FABRIC_PRESENT                                                               \
+    "fabric-present" /* agent -> process: the fabric may be used                                   \
+                      */
 
 /* A fabric, and the device that reaches it in this machine. In messages:
  * {"uuid": ..., "name": ..., "epoch": N, "device"?: ...}. */
@@ -187,6 +188,100 @@ void symvirt_decoder_reset(struct symvirt_decoder *decoder);
 /* What 'decoder' has seen so far; valid as long as the decoder. */
 const struct symvirt_decoder_counters *
 symvirt_decoder_counters(const struct symvirt_decoder *decoder);
+
+/* ------------------------------------------------------------------------------------------------
+ * Session: messages between a host and a guest's agent over a channel that may lose bytes
+ *
+ * A virtio-serial channel loses host->guest bytes when the VM migrates, its far end may vanish and
+ * another take over, and either program may restart. A session does no I/O and reads no clock: its
+ * user moves bytes between it and the channel and tells it the time ('now_ms', any monotonic
+ * clock).
+ *
+ *  - The host begins a session with a new epoch: HELLO{epoch, role "host"}, repeated until the
+ * guest answers HELLO{same epoch, role "guest", state}. All other frames carry that epoch in their
+ *    header; frames of other epochs are dropped. What was not acknowledged when a new epoch begins
+ * is dropped: the state in the guest's HELLO and the operation ids tell both sides where they are.
+ *  - A guest that knows no epoch (it restarted) asks with HELLO{epoch 0} and the host begins anew.
+ *  - Messages are numbered from 1 in each epoch and direction. The receiver takes only the next
+ *    number and acknowledges all it has with ACK{sequence}; the sender repeats what is not
+ *    acknowledged (100 ms, doubling to 1 s). So each arrives once and in order. HELLO and ACK carry
+ *    sequence 0.
+ */
+
+struct symvirt_session;
+
+enum symvirt_session_role { SYMVIRT_SESSION_HOST, SYMVIRT_SESSION_GUEST };
+
+enum symvirt_session_state {
+    SYMVIRT_SESSION_CLOSED,   /* no channel */
+    SYMVIRT_SESSION_GREETING, /* there is a channel, no answer from the other side yet */
+    SYMVIRT_SESSION_OPEN,     /* both sides agreed on an epoch */
+};
+
+/* Called by the functions below; they may call symvirt_session_send() but must not destroy or close
+ * their session. */
+struct symvirt_session_callbacks {
+    /* A checked message other than HELLO and ACK; valid during the call. */
+    void (*message)(void *ctx, enum symvirt_message_type type, json_t *message);
+    /* A new epoch began. 'state': on the host, the "state" of the guest's HELLO, may be NULL. */
+    void (*opened)(void *ctx, const json_t *state);
+    /* The guest's state for its HELLO: a new reference or NULL. Not called on the host. */
+    json_t *(*describe)(void *ctx);
+};
+
+struct symvirt_session_counters {
+    uint64_t epochs;       /* sessions that came to be open */
+    uint64_t delivered;    /* messages handed to the callback */
+    uint64_t resent;       /* frames sent again */
+    uint64_t repeated;     /* frames received again */
+    uint64_t gaps;         /* frames dropped because one before them is missing */
+    uint64_t stale;        /* frames of another epoch */
+    uint64_t bad_messages; /* frames without a known, well-formed message */
+};
+
+/* Makes a closed session; 'callbacks' is copied (message is required). Returns -ENOMEM. */
+int symvirt_session_create(struct symvirt_session **session, enum symvirt_session_role role,
+                           const struct symvirt_session_callbacks *callbacks, void *ctx);
+
+/* Frees 'session'. */
+void symvirt_session_destroy(struct symvirt_session *session);
+
+/* The channel is there: begins to greet. The host's 'epoch' must be new (such as realtime in ns, at
+ * most INT64_MAX); the guest's is ignored. Also restarts a session that is not closed. */
+void symvirt_session_open(struct symvirt_session *session, uint64_t epoch, int64_t now_ms);
+
+/* The channel went away. Messages not acknowledged are dropped when the next epoch begins. */
+void symvirt_session_close(struct symvirt_session *session);
+
+/* Takes bytes from the channel. Never fails: what makes no sense is counted. */
+void symvirt_session_input(struct symvirt_session *session, const void *data, size_t size,
+                           int64_t now_ms);
+
+/* Bytes for the channel: sets '*data' and returns how many; they stay valid until the next call of
+ * another function. Then tell symvirt_session_written() how many were taken. */
+size_t symvirt_session_output(const struct symvirt_session *session, const void **data);
+void symvirt_session_written(struct symvirt_session *session, size_t size);
+
+/* Sends 'message', whose reference is taken in any case. Returns -ENOTCONN if the session is not
+ * open, -ENOBUFS if 64 messages wait for acknowledgement, or an error of symvirt_frame_encode(). */
+int symvirt_session_send(struct symvirt_session *session, json_t *message, int64_t now_ms);
+
+/* Milliseconds until symvirt_session_tick() should be called; -1: not needed. */
+int symvirt_session_timeout_ms(const struct symvirt_session *session, int64_t now_ms);
+
+/* Repeats what is due. */
+void symvirt_session_tick(struct symvirt_session *session, int64_t now_ms);
+
+enum symvirt_session_state symvirt_session_state(const struct symvirt_session *session);
+
+/* True if all that was sent has been acknowledged. */
+int symvirt_session_all_acknowledged(const struct symvirt_session *session);
+
+/* Valid as long as the session; so is what symvirt_session_decoder_counters() returns. */
+const struct symvirt_session_counters *
+symvirt_session_counters(const struct symvirt_session *session);
+const struct symvirt_decoder_counters *
+symvirt_session_decoder_counters(const struct symvirt_session *session);
 
 /* ------------------------------------------------------------------------------------------------
  * Client: a process that uses a fabric

@@ -42,6 +42,9 @@ AC_DEFUN([AX_OPENMPI], [
   AC_SUBST([OMPI_INFO])
   AC_SUBST([OMPI_VERSION])
   AC_SUBST([OMPI_CPPFLAGS])
+  # Its free lists swap 16 bytes at once, which the compiler must be allowed to do inline.
+  AS_CASE([$host_cpu], [x86_64], [OMPI_CFLAGS=-mcx16], [OMPI_CFLAGS=])
+  AC_SUBST([OMPI_CFLAGS])
   AC_SUBST([mcadir])
   AC_SUBST([amcadir])
 ])

@@ -1,0 +1,241 @@
+/*
+ * btl/ninja, the component: parameters, and the start of this process's core.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "btl_ninja.h"
+
+#include <stdio.h>
+
+#include "opal/mca/base/mca_base_var.h"
+#include "opal/util/output.h"
+#include "opal/util/proc.h"
+
+static int ninja_register_parameters(void);
+static int ninja_open(void);
+static int ninja_close(void);
+static mca_btl_base_module_t **ninja_init(int *count, bool progress_threads, bool mpi_threads);
+static int ninja_progress(void);
+
+mca_btl_ninja_component_t mca_btl_ninja_component = {
+    .super =
+        {
+            .btl_version =
+                {
+                    MCA_BTL_DEFAULT_VERSION("ninja"),
+                    .mca_open_component = ninja_open,
+                    .mca_close_component = ninja_close,
+                    .mca_register_component_params = ninja_register_parameters,
+                },
+            .btl_data = {.param_field = MCA_BASE_METADATA_PARAM_CHECKPOINT},
+            .btl_init = ninja_init,
+            .btl_progress = ninja_progress,
+        },
+};
+
+/* --- Parameters
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static void text_parameter(const char *name, const char *help, const char **storage)
+{
+    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
+                                          MCA_BASE_VAR_TYPE_STRING, NULL, 0, 0, OPAL_INFO_LVL_4,
+                                          MCA_BASE_VAR_SCOPE_LOCAL, storage);
+}
+
+static void unsigned_parameter(const char *name, const char *help, unsigned *storage)
+{
+    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
+                                          MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, 0, 0,
+                                          OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_LOCAL, storage);
+}
+
+static void bytes_parameter(const char *name, const char *help, size_t value,
+                            unsigned long *storage)
+{
+    *storage = value;
+    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
+                                          MCA_BASE_VAR_TYPE_UNSIGNED_LONG, NULL, 0, 0,
+                                          OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_LOCAL, storage);
+}
+
+static void register_module_parameters(void)
+{
+    mca_btl_base_module_t *module = &mca_btl_ninja_module;
+
+    module->btl_exclusivity = MCA_BTL_EXCLUSIVITY_DEFAULT;
+    module->btl_eager_limit = 64 * 1024;
+    module->btl_rndv_eager_limit = 64 * 1024;
+    module->btl_max_send_size = 128 * 1024;
+    module->btl_rdma_pipeline_send_length = 128 * 1024;
+    module->btl_rdma_pipeline_frag_size = 8 * 1024 * 1024;
+    module->btl_min_rdma_pipeline_size = 0;
+    module->btl_flags = MCA_BTL_FLAGS_SEND | MCA_BTL_FLAGS_SEND_INPLACE | MCA_BTL_FLAGS_GET;
+    module->btl_get_limit = SIZE_MAX;
+    module->btl_get_alignment = 0;
+    module->btl_bandwidth = 10000;
+    module->btl_latency = 10;
+    (void)mca_btl_base_param_register(&mca_btl_ninja_component.super.btl_version, module);
+}
+
+static int ninja_register_parameters(void)
+{
+    struct ninja_config *config = &mca_btl_ninja_component.config;
+
+    ninja_config_default(config);
+    text_parameter("lifeline",
+                   "Interface name, address or network (CIDR) of the lifeline, the TCP connection "
+                   "that is always "
+                   "there; it must keep its address when the VM moves (default: the interface of "
+                   "the default route)",
+                   &config->lifeline);
+    text_parameter("fabrics",
+                   "Fabrics to use besides those that the guest agent names, as "
+                   "NAME=TRANSPORT@DEVICE,...; transports: "
+                   "verbs (an RDMA device), tcp (a second network interface)",
+                   &config->fabrics);
+    text_parameter(
+        "control_dir",
+        "Directory of the rank's control socket, JOBID.RANK.sock (default: NINJA_CONTROL_DIR or "
+        "/tmp/ninja-ranks-UID)",
+        &config->control_dir);
+    text_parameter("agent",
+                   "Socket of the guest agent, or 'none' (default: /run/symvirt/agent.sock; an "
+                   "absent agent is normal)",
+                   &config->agent);
+    text_parameter("fault",
+                   "Fault injection for tests, as KEY=VALUE,...; keys: reset (lifelines broken per "
+                   "1000 frames), seed "
+                   "(default: none)",
+                   &config->fault);
+    unsigned_parameter("drain_limit",
+                       "Milliseconds that a path may drain before it is closed by force",
+                       &config->drain_limit_ms);
+    unsigned_parameter(
+        "release_limit",
+        "Milliseconds after which a release that is not complete is reported as failed",
+        &config->release_limit_ms);
+    unsigned_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
+                       &config->open_limit_ms);
+    unsigned_parameter("retry",
+                       "Milliseconds before a failed path is tried again; doubles up to 64 times",
+                       &config->retry_ms);
+    unsigned_parameter(
+        "refused_limit",
+        "Milliseconds after which a peer that keeps refusing connections is reported as lost",
+        &config->refused_limit_ms);
+    bytes_parameter(
+        "retain_low",
+        "Bytes kept for replay per peer above which a small send completes only when it is "
+        "acknowledged",
+        config->retain_low, &mca_btl_ninja_component.retain_low);
+    bytes_parameter("retain_high",
+                    "Bytes kept for replay per peer above which Open MPI is asked to wait",
+                    config->retain_high, &mca_btl_ninja_component.retain_high);
+    bytes_parameter(
+        "inbox_limit",
+        "Bytes of messages per peer that are taken in while the application is outside MPI",
+        config->inbox_limit, &mca_btl_ninja_component.inbox_limit);
+    (void)mca_base_component_var_register(
+        MCA_BTL_NINJA_VERSION, "verbose",
+        "0: errors only; 1: switches; 2: every event of every path; 3: connections",
+        MCA_BASE_VAR_TYPE_INT, NULL, 0, 0, OPAL_INFO_LVL_4, MCA_BASE_VAR_SCOPE_LOCAL,
+        &config->verbose);
+    register_module_parameters();
+    return OPAL_SUCCESS;
+}
+
+/* --- Start and end
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static int ninja_open(void)
+{
+    if (!ninja_series_matches()) {
+        opal_output(0,
+                    "btl/ninja was built for Open MPI %d.%d but is loaded into Open MPI %s: it is "
+                    "not used. Build "
+                    "and install it for this series.",
+                    OPAL_MAJOR_VERSION, OPAL_MINOR_VERSION, opal_version_string);
+        return OPAL_ERR_NOT_AVAILABLE;
+    }
+    return OPAL_SUCCESS;
+}
+
+static int ninja_close(void)
+{
+    if (mca_btl_ninja_component.fragments_made)
+        OBJ_DESTRUCT(&mca_btl_ninja_component.fragments);
+    mca_btl_ninja_component.fragments_made = false;
+    return OPAL_SUCCESS;
+}
+
+static int make_fragments(void)
+{
+    OBJ_CONSTRUCT(&mca_btl_ninja_component.fragments, opal_free_list_t);
+    mca_btl_ninja_component.fragments_made = true;
+    return opal_free_list_init(&mca_btl_ninja_component.fragments, sizeof(mca_btl_ninja_fragment_t),
+                               opal_cache_line_size, OBJ_CLASS(mca_btl_ninja_fragment_t), 0, 0, 64,
+                               -1, 256, NULL, 0, NULL, NULL, NULL);
+}
+
+/* Makes the core, publishes how to reach it, starts its control thread. */
+static int start_core(bool threads)
+{
+    static const struct ninja_callbacks callbacks = {
+        .receive = mca_btl_ninja_receive,
+        .lost = mca_btl_ninja_lost,
+    };
+    struct ninja_config config = mca_btl_ninja_component.config;
+    opal_process_name_t self = OPAL_PROC_MY_NAME;
+    unsigned char contact[NINJA_CONTACT_MAX];
+    struct ninja_core *core = NULL;
+    size_t size = 0;
+    char why[256] = "", name[32];
+    int rc;
+
+    config.threads = threads;
+    config.retain_low = mca_btl_ninja_component.retain_low;
+    config.retain_high = mca_btl_ninja_component.retain_high;
+    config.inbox_limit = mca_btl_ninja_component.inbox_limit;
+    snprintf(name, sizeof(name), "%u.%u", (unsigned)self.jobid, (unsigned)self.vpid);
+    rc = ninja_core_create(&core, &config, &callbacks, (uint64_t)self.jobid << 32 | self.vpid, name,
+                           why, sizeof(why));
+    if (rc == 0)
+        rc = ninja_core_contact(core, contact, &size);
+    if (rc == 0 && ninja_modex_send(MCA_BTL_NINJA_VERSION, contact, size) != OPAL_SUCCESS) {
+        snprintf(why, sizeof(why), "Open MPI does not publish our address");
+        rc = -EIO;
+    }
+    if (rc == 0)
+        rc = ninja_core_start(core, why, sizeof(why));
+    if (rc != 0) {
+        opal_output(0, "btl/ninja cannot be used by rank %s: %s", name,
+                    why[0] != '\0' ? why : strerror(-rc));
+        ninja_core_destroy(core);
+        return OPAL_ERROR;
+    }
+    ninja_process_set_core(core);
+    return OPAL_SUCCESS;
+}
+
+static mca_btl_base_module_t **ninja_init(int *count, bool progress_threads, bool mpi_threads)
+{
+    mca_btl_base_module_t **modules;
+
+    *count = 0;
+    if (make_fragments() != OPAL_SUCCESS || start_core(mpi_threads) != OPAL_SUCCESS)
+        return NULL;
+    modules = malloc(sizeof(mca_btl_base_module_t *));
+    if (modules == NULL)
+        return NULL;
+    modules[0] = &mca_btl_ninja_module;
+    *count = 1;
+    return modules;
+}
+
+static int ninja_progress(void)
+{
+    return ninja_core_progress(ninja_process_core());
+}

@@ -1,0 +1,492 @@
+/*
+ * The control thread: one loop over the agent, the control socket, deadlines, and the transports
+ * while the application does not look after them.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <symvirt.h>
+
+#include "core.h"
+#include "status.h"
+
+/* The application is given so long to look after an event itself. */
+#define PATIENCE_MS 20
+/* Passes in one go, so that the application is not kept out for long. */
+#define PASSES_MAX 64
+
+struct ninja_control {
+    struct ninja_core *core;
+    pthread_t thread;
+    bool running;
+    atomic_bool stop;
+    int epoll_fd;
+    int wake_fd;
+    int transports_fd;     /* an epoll instance over the event_fd of every transport */
+    bool transports_armed; /* transports_fd is in epoll_fd's set with EPOLLIN */
+    uint64_t rearm_at_ms;
+    uint64_t seen_passes; /* of the application, when an event was last left to it */
+    bool own_fd_added;    /* the client's descriptor is in epoll_fd's set */
+    struct symvirt_client *client;
+};
+
+static void answer(struct ninja_control *control, uint64_t operation, int error,
+                   const char *message)
+{
+    json_t *detail = error == 0 ? NULL : ninja_status_fabrics(control->core);
+
+    (void)symvirt_client_complete(control->client, operation, error, message, detail);
+    json_decref(detail);
+}
+
+void ninja_control_answer(struct ninja_core *core, uint64_t operation, int error,
+                          const char *message)
+{
+    if (core->control->client != NULL)
+        answer(core->control, operation, error, message);
+}
+
+void ninja_control_enter(struct ninja_core *core)
+{
+    ninja_gate_take(&core->gate);
+    core->control_progress = true;
+}
+
+void ninja_control_leave(struct ninja_core *core)
+{
+    core->control_progress = false;
+    ninja_gate_give(&core->gate);
+}
+
+void ninja_core_wake_control(struct ninja_core *core)
+{
+    const uint64_t one = 1;
+
+    (void)!write(core->control->wake_fd, &one, sizeof(one));
+}
+
+void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    if (transport->event_fd >= 0)
+        (void)epoll_ctl(core->control->transports_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+                        transport->event_fd, &event);
+}
+
+/* --- What agent and controllers ask
+ * ------------------------------------------------------------------------------- */
+
+static bool parse_uuid(const char *text, unsigned char uuid[16])
+{
+    unsigned digits = 0;
+
+    memset(uuid, 0, 16);
+    for (; *text != '\0'; text++) {
+        unsigned value;
+
+        if (*text == '-')
+            continue;
+        if (digits == 32 || sscanf((char[2]){*text, '\0'}, "%x", &value) != 1)
+            return false;
+        uuid[digits / 2] = (unsigned char)(uuid[digits / 2] << 4 | value);
+        digits++;
+    }
+    return digits == 32;
+}
+
+/* Our fabric that is meant, or NULL. The agent's UUID, epoch and device replace what configuration
+ * guessed. */
+static struct ninja_fabric *find_fabric(struct ninja_core *core, const struct symvirt_fabric *asked)
+{
+    unsigned char uuid[16];
+    bool has_uuid = parse_uuid(asked->uuid, uuid);
+    struct ninja_fabric *fabric = has_uuid ? ninja_fabric_find(core, NULL, uuid) : NULL;
+
+    if (fabric == NULL && asked->name[0] != '\0')
+        fabric = ninja_fabric_find(core, asked->name, NULL);
+    return fabric;
+}
+
+/* Takes over what a resume says of the fabric; returns whether it is another instance than the one
+ * known. */
+static bool update_fabric(struct ninja_fabric *fabric, const struct symvirt_fabric *asked)
+{
+    unsigned char uuid[16];
+    bool changed = false;
+
+    if (parse_uuid(asked->uuid, uuid) && memcmp(uuid, fabric->uuid, sizeof(uuid)) != 0) {
+        memcpy(fabric->uuid, uuid, sizeof(uuid));
+        changed = true;
+    }
+    if (asked->epoch != 0 && asked->epoch != fabric->epoch) {
+        fabric->epoch = asked->epoch;
+        changed = true;
+    }
+    /* A tcp fabric's device is an interface that the agent knows nothing of. */
+    if (asked->device[0] != '\0' && fabric->ops != &ninja_transport_tcp &&
+        strcmp(asked->device, fabric->device) != 0) {
+        snprintf(fabric->device, sizeof(fabric->device), "%s", asked->device);
+        changed = true;
+    }
+    return changed;
+}
+
+/* The fabric of a resume: known, or new by the agent's word. */
+static struct ninja_fabric *fabric_for_resume(struct ninja_core *core,
+                                              const struct symvirt_fabric *asked)
+{
+    struct ninja_fabric *fabric = find_fabric(core, asked);
+    const struct ninja_transport_ops *verbs = ninja_transport_find("verbs");
+    unsigned char uuid[16];
+
+    if (fabric == NULL && verbs != NULL && parse_uuid(asked->uuid, uuid))
+        fabric = ninja_fabric_add(core, asked->name[0] != '\0' ? asked->name : asked->uuid, uuid,
+                                  verbs, asked->device);
+    return fabric;
+}
+
+static void resume(struct ninja_core *core, uint64_t operation, const struct symvirt_fabric *asked)
+{
+    struct ninja_fabric *fabric;
+    bool changed;
+
+    ninja_control_enter(core);
+    fabric = fabric_for_resume(core, asked);
+    if (fabric != NULL) {
+        changed = update_fabric(fabric, asked);
+        ninja_fabric_handle(fabric, changed ? NINJA_FABRIC_RENEW : NINJA_FABRIC_RESUME, operation);
+    } else if (operation != 0) {
+        ninja_control_answer(core, operation, ENOENT, "this rank knows no such fabric");
+    }
+    ninja_control_leave(core);
+}
+
+static void on_release(void *context, uint64_t operation, const struct symvirt_fabric *asked)
+{
+    struct ninja_core *core = context;
+    struct ninja_fabric *fabric;
+
+    ninja_control_enter(core);
+    fabric = find_fabric(core, asked);
+    if (fabric != NULL)
+        ninja_fabric_handle(fabric, NINJA_FABRIC_RELEASE, operation);
+    else
+        ninja_control_answer(core, operation, 0, "this rank does not use the fabric");
+    ninja_control_leave(core);
+}
+
+static void on_resume(void *context, uint64_t operation, const struct symvirt_fabric *asked)
+{
+    resume(context, operation, asked);
+}
+
+static void on_fabric_present(void *context, const struct symvirt_fabric *asked)
+{
+    resume(context, 0, asked);
+}
+
+static void on_abort(void *context, uint64_t operation)
+{
+    struct ninja_core *core = context;
+
+    ninja_control_enter(core);
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].used && ninja_fabric_abort(&core->fabrics[i], operation))
+            break;
+    ninja_control_leave(core);
+}
+
+static json_t *on_status(void *context)
+{
+    struct ninja_core *core = context;
+    json_t *status;
+
+    ninja_control_enter(core);
+    status = ninja_status(core);
+    ninja_control_leave(core);
+    return status;
+}
+
+static const struct symvirt_client_callbacks client_callbacks = {
+    .release = on_release,
+    .resume = on_resume,
+    .abort = on_abort,
+    .status = on_status,
+    .fabric_present = on_fabric_present,
+};
+
+/* --- The loop
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static void arm_transports(struct ninja_control *control, bool on)
+{
+    struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.fd = control->transports_fd};
+
+    if (control->transports_armed == on)
+        return;
+    control->transports_armed = on;
+    (void)epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, control->transports_fd, &event);
+}
+
+/* Leaves the events to the application for a while. */
+static void wait_for_application(struct ninja_control *control)
+{
+    control->seen_passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
+    control->rearm_at_ms = ninja_now_ms() + PATIENCE_MS;
+    arm_transports(control, false);
+}
+
+/* A release runs: it should not depend on where the application is. */
+static bool releasing(const struct ninja_core *core)
+{
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].state == NINJA_FABRIC_RELEASING)
+            return true;
+    return false;
+}
+
+/* Some transport has an event: it is the application's, unless that is not looking. */
+static void handle_transports(struct ninja_control *control)
+{
+    struct ninja_core *core = control->core;
+    uint64_t passes = atomic_load_explicit(&core->passes, memory_order_relaxed);
+    int moved = 0;
+
+    if (passes != control->seen_passes && !releasing(core)) {
+        wait_for_application(control);
+        return;
+    }
+    ninja_control_enter(core);
+    for (unsigned i = 0; i < PASSES_MAX; i++) {
+        int n = ninja_core_pass(core);
+
+        moved += n;
+        if (n == 0)
+            break;
+    }
+    ninja_control_leave(core);
+    /* Readable, but nothing could be taken (memory for undelivered messages is used up): do not
+     * spin. */
+    if (moved == 0)
+        wait_for_application(control);
+}
+
+static int shorter(int a, int b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+/* Deadlines; returns how long to wait for events, in milliseconds. */
+static int keep_time(struct ninja_control *control)
+{
+    struct ninja_core *core = control->core;
+    int timeout;
+
+    ninja_control_enter(core);
+    timeout = ninja_core_tick(core);
+    ninja_control_leave(core);
+    if (!control->transports_armed) {
+        uint64_t now = ninja_now_ms();
+
+        if (now >= control->rearm_at_ms)
+            arm_transports(control, true);
+        else
+            timeout = shorter(timeout, (int)(control->rearm_at_ms - now));
+    }
+    return shorter(timeout, symvirt_client_timeout_ms(control->client));
+}
+
+static void open_fabrics(struct ninja_core *core)
+{
+    ninja_control_enter(core);
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].used && core->fabrics[i].state == NINJA_FABRIC_DOWN)
+            ninja_fabric_handle(&core->fabrics[i], NINJA_FABRIC_RESUME, 0);
+    ninja_control_leave(core);
+}
+
+static void *run(void *argument)
+{
+    struct ninja_control *control = argument;
+
+    open_fabrics(control->core);
+    while (!atomic_load(&control->stop)) {
+        struct epoll_event events[4];
+        int timeout = keep_time(control);
+        int count = epoll_wait(control->epoll_fd, events, 4, timeout);
+        bool transports = false;
+
+        for (int i = 0; i < count; i++) {
+            uint64_t value;
+
+            if (events[i].data.fd == control->wake_fd)
+                (void)!read(control->wake_fd, &value, sizeof(value));
+            else if (events[i].data.fd == control->transports_fd)
+                transports = true;
+        }
+        symvirt_client_dispatch(control->client);
+        if (transports)
+            handle_transports(control);
+    }
+    return NULL;
+}
+
+/* --- Life
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+int ninja_control_create(struct ninja_core *core)
+{
+    struct ninja_control *control = calloc(1, sizeof(*control));
+    struct epoll_event event = {.events = EPOLLIN};
+    int rc;
+
+    if (control == NULL)
+        return -ENOMEM;
+    control->core = core;
+    control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    control->transports_fd = epoll_create1(EPOLL_CLOEXEC);
+    control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    core->control = control;
+    if (control->epoll_fd < 0 || control->transports_fd < 0 || control->wake_fd < 0)
+        goto failed;
+    event.data.fd = control->wake_fd;
+    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->wake_fd, &event) != 0)
+        goto failed;
+    event.data.fd = control->transports_fd;
+    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->transports_fd, &event) != 0)
+        goto failed;
+    control->transports_armed = true;
+    return 0;
+
+failed:
+    rc = -errno;
+    ninja_control_destroy(core);
+    return rc;
+}
+
+/* The directory of control sockets: ours alone. */
+static int make_directory(const struct ninja_core *core, char *path, size_t size, char *why,
+                          size_t why_size)
+{
+    const char *environment = getenv("NINJA_CONTROL_DIR");
+    struct stat info;
+
+    if (core->config.control_dir[0] != '\0')
+        snprintf(path, size, "%s", core->config.control_dir);
+    else if (environment != NULL && environment[0] != '\0')
+        snprintf(path, size, "%s", environment);
+    else
+        snprintf(path, size, "/tmp/ninja-ranks-%u", (unsigned)geteuid());
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        snprintf(why, why_size, "cannot make the directory of control sockets '%s': %s", path,
+                 strerror(errno));
+        return -errno;
+    }
+    if (lstat(path, &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != geteuid() ||
+        (info.st_mode & 022) != 0) {
+        snprintf(why, why_size,
+                 "'%s' must be a directory of this user that nobody else can write to", path);
+        return -EPERM;
+    }
+    return 0;
+}
+
+static int open_client(struct ninja_control *control, char *why, size_t why_size)
+{
+    struct ninja_core *core = control->core;
+    struct epoll_event event = {.events = EPOLLIN};
+    const char *agent = core->config.agent;
+    char directory[64], path[128], name[64];
+    int rc = make_directory(core, directory, sizeof(directory), why, why_size);
+
+    if (rc != 0)
+        return rc;
+    snprintf(path, sizeof(path), "%s/%s.sock", directory, core->rank_name);
+    snprintf(name, sizeof(name), "rank %s", core->rank_name);
+    rc = symvirt_client_create(&control->client, name, &client_callbacks, core);
+    if (rc == 0)
+        rc = symvirt_client_listen(control->client, path);
+    if (rc == 0 && strcmp(agent, NINJA_AGENT_NONE) != 0)
+        rc = symvirt_client_connect_agent(control->client, agent[0] != '\0' ? agent : NULL);
+    event.data.fd = symvirt_client_fd(control->client);
+    if (rc == 0 && epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, event.data.fd, &event) != 0)
+        rc = -errno;
+    if (rc != 0)
+        snprintf(why, why_size, "no control socket at '%s': %s", path, strerror(-rc));
+    return rc;
+}
+
+int ninja_control_start(struct ninja_core *core, char *why, size_t why_size)
+{
+    struct ninja_control *control = core->control;
+    sigset_t all, old;
+    int rc;
+
+    if (control->running)
+        return 0;
+    rc = open_client(control, why, why_size);
+    if (rc != 0) {
+        symvirt_client_destroy(control->client);
+        control->client = NULL;
+        return rc;
+    }
+    /* Signals are the application's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = -pthread_create(&control->thread, NULL, run, control);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0) {
+        snprintf(why, why_size, "cannot start the control thread: %s", strerror(-rc));
+        return rc;
+    }
+    pthread_setname_np(control->thread, "ninja-control");
+    control->running = true;
+    return 0;
+}
+
+void ninja_control_stop(struct ninja_core *core)
+{
+    struct ninja_control *control = core->control;
+
+    if (!control->running)
+        return;
+    atomic_store(&control->stop, true);
+    ninja_core_wake_control(core);
+    pthread_join(control->thread, NULL);
+    control->running = false;
+    symvirt_client_destroy(control->client);
+    control->client = NULL;
+}
+
+void ninja_control_destroy(struct ninja_core *core)
+{
+    struct ninja_control *control = core->control;
+
+    if (control == NULL)
+        return;
+    symvirt_client_destroy(control->client);
+    if (control->epoll_fd >= 0)
+        close(control->epoll_fd);
+    if (control->transports_fd >= 0)
+        close(control->transports_fd);
+    if (control->wake_fd >= 0)
+        close(control->wake_fd);
+    free(control);
+    core->control = NULL;
+}

@@ -1,0 +1,44 @@
+/*
+ * The control thread of a rank: hears release, resume and status, keeps deadlines, and progresses
+ * while the application is outside MPI.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#ifndef NINJA_CONTROL_H
+#define NINJA_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "transport.h"
+
+struct ninja_core;
+
+/* Prepares core->control, without a thread. Returns 0 or a negative errno. */
+int ninja_control_create(struct ninja_core *core);
+
+/* Starts the thread: control socket, agent, fabrics. Returns 0, or a negative errno with a sentence
+ * in `why`. */
+int ninja_control_start(struct ninja_core *core, char *why, size_t why_size);
+
+/* Ends and joins the thread, if it runs. */
+void ninja_control_stop(struct ninja_core *core);
+
+/* Frees core->control; the thread must have been stopped. */
+void ninja_control_destroy(struct ninja_core *core);
+
+/* The control thread's way into the core and out of it: takes the gate, and has what arrives
+ * queued. */
+void ninja_control_enter(struct ninja_core *core);
+void ninja_control_leave(struct ninja_core *core);
+
+/* Answers an operation that came by a callback; `error` is 0 or a positive errno. Control thread
+ * only. */
+void ninja_control_answer(struct ninja_core *core, uint64_t operation, int error,
+                          const char *message);
+
+/* Watches `transport` for events while the application is outside MPI, or no longer. The gate is
+ * held. */
+void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on);
+
+#endif

@@ -1,0 +1,225 @@
+/*
+ * The core: everything of one rank that is not Open MPI's - links, fabrics, lifeline, control
+ * thread - behind the functions that the Open MPI components call.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#ifndef NINJA_CORE_H
+#define NINJA_CORE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fabric.h"
+#include "gate.h"
+#include "link.h"
+
+#define NINJA_API __attribute__((visibility("default")))
+
+/* What the upper layer sets before ninja_core_start(); strings are copied. Times are in
+ * milliseconds. */
+struct ninja_config {
+    const char *lifeline; /* interface name, address or CIDR of the lifeline; NULL or "": choose */
+    const char
+        *fabrics; /* "NAME=TRANSPORT@DEVICE[,...]"; NULL or "": none but what the agent names */
+    const char *control_dir; /* directory of the control socket; NULL or "": the default */
+    const char *agent; /* path of the guest agent's socket; "": the default; "none": no agent */
+    const char *fault; /* fault injection; NULL or "": none */
+    unsigned drain_limit_ms;
+    unsigned release_limit_ms;
+    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
+    unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
+    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
+    size_t retain_low;         /* bytes: above it a copied frame completes only when acknowledged */
+    size_t
+        retain_high; /* bytes: above it no new frames are made while completions are outstanding */
+    size_t
+        inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
+    bool threads;    /* several threads call at once (MPI_THREAD_MULTIPLE) */
+    int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
+};
+
+#define NINJA_AGENT_NONE "none"
+
+/* What the core calls; always by a thread of the upper layer, never by the control thread. */
+struct ninja_callbacks {
+    /* A message has arrived on `link` with `tag`. `payload` is valid during the call. */
+    void (*receive)(struct ninja_link *link, uint8_t tag, const void *payload, size_t size);
+    /* The peer of `link` is lost for good. */
+    void (*lost)(struct ninja_link *link, int error);
+};
+
+/* A message that the control thread took in, for the upper layer's next progress. */
+struct ninja_inbox_message {
+    struct ninja_inbox_message *next;
+    struct ninja_link *link;
+    uint8_t tag;
+    uint32_t size;
+    unsigned char payload[];
+};
+
+/* A completion that the upper layer has not been told of yet. */
+struct ninja_completion {
+    ninja_complete_fn complete;
+    void *context;
+    int status;
+};
+
+/* A get that waits for its data; found by cookie. */
+struct ninja_get {
+    uint64_t cookie; /* 0: free */
+    struct ninja_link *link;
+    unsigned char *local;
+    size_t length;
+    size_t done; /* bytes received in order */
+    ninja_complete_fn complete;
+    void *context;
+    uint32_t next_free;
+};
+
+struct ninja_tcp_listener;
+struct ninja_control;
+
+struct ninja_core {
+    struct ninja_config config;
+    struct ninja_callbacks callbacks;
+    struct ninja_gate gate;
+    uint64_t id;    /* ours, as peers know it */
+    uint64_t nonce; /* secret of this process: a peer shows it when it connects */
+    struct ninja_frame_pool pool;
+
+    struct ninja_link *links; /* all, newest first */
+    struct ninja_link **buckets;
+    size_t bucket_count;
+    size_t link_count;
+    struct ninja_link *acknowledge_list;
+
+    struct ninja_fabric fabrics[NINJA_FABRICS_MAX];
+    struct ninja_transport *lifeline; /* the transport of all lifelines */
+    struct ninja_transport
+        *active[NINJA_FABRICS_MAX + 1]; /* transports that progress() looks after */
+    size_t active_count;
+
+    struct ninja_get *gets;
+    size_t get_count;
+    uint32_t get_free; /* index + 1 of the first free one */
+    uint64_t get_serial;
+
+    struct ninja_inbox_message *inbox_head;
+    struct ninja_inbox_message *inbox_tail;
+    struct ninja_completion *completions; /* ring */
+    size_t completion_size;               /* a power of two */
+    size_t completion_head;
+    size_t completion_tail;
+
+    bool control_progress;   /* the control thread is the one that progresses now: enqueue, do not
+                                deliver */
+    _Atomic uint64_t passes; /* of progress by the upper layer; the control thread watches it */
+    bool in_pass;            /* the upper layer is inside ninja_core_progress() */
+    unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
+    bool lost_links;         /* some link has failed since the upper layer last looked */
+
+    struct ninja_control *control;
+    const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
+};
+
+/* Fills `config` with the defaults. */
+NINJA_API void ninja_config_default(struct ninja_config *config);
+
+/*
+ * Starts the core: opens the lifeline's listener. `id` is this process's id, `rank_name`
+ * "JOBID.RANK". Returns 0 or a negative errno with a sentence for the user in `why`.
+ */
+NINJA_API int ninja_core_create(struct ninja_core **core, const struct ninja_config *config,
+                                const struct ninja_callbacks *callbacks, uint64_t id,
+                                const char *rank_name, char *why, size_t why_size);
+
+/* Starts the control thread: from now on the rank listens on its control socket and opens its
+ * fabrics. */
+NINJA_API int ninja_core_start(struct ninja_core *core, char *why, size_t why_size);
+
+/* Joins the control thread. No callback is running or will run on it afterwards. */
+NINJA_API void ninja_core_stop(struct ninja_core *core);
+
+/* Says BYE to all peers and frees everything; stops the control thread if it runs. NULL is
+ * accepted. */
+NINJA_API void ninja_core_destroy(struct ninja_core *core);
+
+/* What peers need to reach this process: to be published; at most NINJA_CONTACT_MAX bytes, size in
+ * *size. */
+#define NINJA_CONTACT_MAX 256
+NINJA_API int ninja_core_contact(struct ninja_core *core, void *contact, size_t *size);
+
+/*
+ * The link to `peer`, whose published contact is `contact`. Takes the gate itself. `user` is kept
+ * in link->user. Returns NULL when memory is exhausted or the contact is not understood.
+ */
+NINJA_API struct ninja_link *ninja_core_connect(struct ninja_core *core, uint64_t peer,
+                                                const void *contact, size_t size, void *user);
+
+/* The upper layer forgets `link`: nothing more is delivered to `user`. Takes the gate itself. */
+NINJA_API void ninja_core_disconnect(struct ninja_link *link);
+
+/* One pass: delivers messages and completions, sends what waits. Takes the gate itself. Returns the
+ * number of events. */
+NINJA_API int ninja_core_progress(struct ninja_core *core);
+
+/*
+ * Sends `size` inline bytes, copied from `data`, with `tag`: the small, blocking way. Takes the
+ * gate itself. Returns 0, or -EAGAIN when the link is above its low mark, -ENOMEM.
+ */
+NINJA_API int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *header,
+                                   size_t header_size, const void *data, size_t size);
+
+/* A frame for `inline_size` bytes at frame->data. Takes the gate itself. */
+NINJA_API struct ninja_frame *ninja_core_frame_new(struct ninja_core *core, size_t inline_size);
+NINJA_API void ninja_core_frame_free(struct ninja_core *core, struct ninja_frame *frame);
+
+/*
+ * Sends a frame made by ninja_core_frame_new() with `tag`. Returns true if it is complete at once
+ * (copied, below the mark): then `complete` is not called. Takes the gate itself.
+ */
+NINJA_API bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t tag,
+                               ninja_complete_fn complete, void *context);
+
+/* As ninja_link_get(), taking the gate itself. */
+NINJA_API int ninja_core_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
+                             ninja_complete_fn complete, void *context);
+
+/* The link keeps so much for replay, with completions outstanding, that no new frames should be
+ * made now. */
+NINJA_API bool ninja_core_congested(struct ninja_link *link);
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+uint64_t ninja_now_ms(void);
+
+/* --- Inside
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* One pass over all transports, acknowledgements and waiting frames. The gate is held. Returns the
+ * number of frames. */
+int ninja_core_pass(struct ninja_core *core);
+
+/* Queues a completion for the upper layer. Returns 0 or -ENOMEM. */
+int ninja_core_complete(struct ninja_core *core, ninja_complete_fn complete, void *context,
+                        int status);
+
+/* Gives a message to the upper layer, or queues it if the control thread progresses. */
+void ninja_core_deliver(struct ninja_link *link, uint8_t tag, const void *payload, size_t size);
+
+/* Deadlines of lifelines, paths and fabrics; returns milliseconds until the next one, -1 if there
+ * is none. */
+int ninja_core_tick(struct ninja_core *core);
+
+/* Wakes the control thread, so that it looks at deadlines anew. Any thread. */
+void ninja_core_wake_control(struct ninja_core *core);
+
+/* Writes a line to standard error: "[host:pid] ninja RANK: ...". Level 0 always, else up to
+ * config.verbose. */
+void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,406 @@
+/*
+ * Fabrics of a rank: configuration, the state table, opening and releasing.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "fabric.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "core.h"
+
+#define CELL(event, what, state)                                                                   \
+    [NINJA_FABRIC_##event] = {.action = NINJA_FABRIC_DO_##what, .next = NINJA_FABRIC_##state}
+
+/* clang-format off */
+const struct ninja_fabric_transition ninja_fabric_table[NINJA_FABRIC_STATES][NINJA_FABRIC_EVENTS] = {
+    [NINJA_FABRIC_DOWN] = {
+        CELL(RESUME,  OPEN,         UP), /* stays DOWN if it cannot be opened */
+        CELL(RENEW,   OPEN,         UP),
+        CELL(RELEASE, ANSWER,       DOWN),
+        CELL(IDLE,    NOTHING,      DOWN),
+        CELL(TIMEOUT, NOTHING,      DOWN),
+    },
+    [NINJA_FABRIC_UP] = {
+        CELL(RESUME,  ANSWER,       UP),
+        CELL(RENEW,   REOPEN,       RELEASING),
+        CELL(RELEASE, DRAIN,        RELEASING),
+        CELL(IDLE,    NOTHING,      UP),
+        CELL(TIMEOUT, NOTHING,      UP),
+    },
+    [NINJA_FABRIC_RELEASING] = {
+        CELL(RESUME,  RESUME_LATER, RELEASING),
+        CELL(RENEW,   RESUME_LATER, RELEASING),
+        CELL(RELEASE, JOIN,         RELEASING),
+        CELL(IDLE,    CLOSE,        DOWN),
+        CELL(TIMEOUT, FAIL,         RELEASING),
+    },
+};
+/* clang-format on */
+
+const char *ninja_fabric_state_name(enum ninja_fabric_state state)
+{
+    static const char *const names[NINJA_FABRIC_STATES] = {"DOWN", "UP", "RELEASING"};
+
+    return (unsigned)state < NINJA_FABRIC_STATES ? names[state] : "?";
+}
+
+const char *ninja_fabric_event_name(enum ninja_fabric_event event)
+{
+    static const char *const names[NINJA_FABRIC_EVENTS] = {"RESUME", "RENEW", "RELEASE", "IDLE",
+                                                           "TIMEOUT"};
+
+    return (unsigned)event < NINJA_FABRIC_EVENTS ? names[event] : "?";
+}
+
+/* --- Configuration
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Without an agent, ranks that name a fabric alike mean the same: its UUID is a hash of the name
+ * (FNV-1a, twice). */
+static void uuid_of_name(const char *name, unsigned char uuid[16])
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (unsigned half = 0; half < 2; half++) {
+        for (const char *c = name; *c != '\0'; c++)
+            hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+        hash = (hash ^ 0xff) * UINT64_C(0x100000001b3);
+        memcpy(uuid + 8 * half, &hash, 8);
+    }
+}
+
+struct ninja_fabric *ninja_fabric_add(struct ninja_core *core, const char *name,
+                                      const unsigned char *uuid,
+                                      const struct ninja_transport_ops *ops, const char *device)
+{
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
+        struct ninja_fabric *fabric = &core->fabrics[i];
+
+        if (fabric->used)
+            continue;
+        memset(fabric, 0, sizeof(*fabric));
+        fabric->used = true;
+        fabric->core = core;
+        fabric->slot = i;
+        fabric->ops = ops;
+        fabric->since_ms = ninja_now_ms();
+        snprintf(fabric->name, sizeof(fabric->name), "%s", name);
+        snprintf(fabric->device, sizeof(fabric->device), "%s", device);
+        if (uuid != NULL)
+            memcpy(fabric->uuid, uuid, sizeof(fabric->uuid));
+        else
+            uuid_of_name(name, fabric->uuid);
+        return fabric;
+    }
+    return NULL;
+}
+
+/* Adds the fabric that `entry`, "NAME=TRANSPORT@DEVICE", describes; changes `entry`. */
+static int configure_one(struct ninja_core *core, char *entry, char *why, size_t why_size)
+{
+    char *transport = strchr(entry, '=');
+    char *device = strchr(entry, '@');
+    const struct ninja_transport_ops *ops;
+
+    if (transport == NULL || transport == entry || (device != NULL && device < transport) ||
+        (size_t)(transport - entry) >= sizeof(core->fabrics[0].name)) {
+        snprintf(
+            why, why_size,
+            "fabric '%s' is not understood: write NAME=TRANSPORT@DEVICE, such as ib=verbs@mlx5_0",
+            entry);
+        return -EINVAL;
+    }
+    *transport++ = '\0';
+    if (device != NULL)
+        *device++ = '\0';
+    ops = ninja_transport_find(transport);
+    if (ops == NULL) {
+        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: tcp, verbs)",
+                 entry, transport);
+        return -EINVAL;
+    }
+    if (ninja_fabric_find(core, entry, NULL) != NULL) {
+        snprintf(why, why_size, "fabric '%s' is named twice", entry);
+        return -EINVAL;
+    }
+    if (ninja_fabric_add(core, entry, NULL, ops, device != NULL ? device : "") == NULL) {
+        snprintf(why, why_size, "more than %d fabrics are named", NINJA_FABRICS_MAX);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int ninja_fabrics_configure(struct ninja_core *core, const char *text, char *why, size_t why_size)
+{
+    char *copy, *entry, *rest;
+    int rc = 0;
+
+    if (text == NULL || text[0] == '\0')
+        return 0;
+    copy = strdup(text);
+    if (copy == NULL)
+        return -ENOMEM;
+    for (entry = strtok_r(copy, ", ", &rest); entry != NULL && rc == 0;
+         entry = strtok_r(NULL, ", ", &rest))
+        rc = configure_one(core, entry, why, why_size);
+    free(copy);
+    return rc;
+}
+
+struct ninja_fabric *ninja_fabric_find(struct ninja_core *core, const char *name,
+                                       const unsigned char *uuid)
+{
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
+        struct ninja_fabric *fabric = &core->fabrics[i];
+
+        if (fabric->used &&
+            ((uuid != NULL && memcmp(fabric->uuid, uuid, sizeof(fabric->uuid)) == 0) ||
+             (name != NULL && strcmp(fabric->name, name) == 0)))
+            return fabric;
+    }
+    return NULL;
+}
+
+/* --- Operations that wait for an answer
+ * --------------------------------------------------------------------------- */
+
+static void answer_all(struct ninja_fabric *fabric, uint64_t *operations, unsigned *count,
+                       int error, const char *message)
+{
+    unsigned n = *count;
+
+    *count = 0;
+    for (unsigned i = 0; i < n; i++)
+        ninja_control_answer(fabric->core, operations[i], error, message);
+}
+
+/* Puts `operation` on a list; one too many is refused. */
+static void remember(struct ninja_fabric *fabric, uint64_t *operations, unsigned *count,
+                     uint64_t operation)
+{
+    if (operation == 0)
+        return;
+    if (*count == NINJA_FABRIC_OPERATIONS)
+        ninja_control_answer(fabric->core, operation, EBUSY,
+                             "too many operations wait for this fabric");
+    else
+        operations[(*count)++] = operation;
+}
+
+/* --- Actions
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static void set_state(struct ninja_fabric *fabric, enum ninja_fabric_state state)
+{
+    if (fabric->state == state)
+        return;
+    ninja_log(fabric->core, 1, "fabric %s: %s -> %s", fabric->name,
+              ninja_fabric_state_name(fabric->state), ninja_fabric_state_name(state));
+    fabric->state = state;
+    fabric->since_ms = ninja_now_ms();
+}
+
+static void announce(struct ninja_fabric *fabric, bool up)
+{
+    for (struct ninja_link *link = fabric->core->links; link != NULL; link = link->next)
+        ninja_path_announce(&link->paths[fabric->slot], up, up);
+}
+
+static void activate(struct ninja_fabric *fabric, struct ninja_transport *transport)
+{
+    struct ninja_core *core = fabric->core;
+
+    fabric->transport = transport;
+    core->active[core->active_count++] = transport;
+    ninja_control_watch(core, transport, true);
+}
+
+static void deactivate(struct ninja_fabric *fabric)
+{
+    struct ninja_core *core = fabric->core;
+    size_t i = 0;
+
+    ninja_control_watch(core, fabric->transport, false);
+    while (core->active[i] != fabric->transport)
+        i++;
+    core->active[i] = core->active[--core->active_count];
+    fabric->transport = NULL;
+}
+
+/* Opens the transport; the gate is given up meanwhile, because that may take long. */
+static void do_open(struct ninja_fabric *fabric, uint64_t operation)
+{
+    struct ninja_core *core = fabric->core;
+    struct ninja_transport *transport = NULL;
+    char why[sizeof(fabric->failure)] = "";
+    int rc;
+
+    ninja_control_leave(core);
+    rc = fabric->ops->open(core, fabric->device, &transport, why, sizeof(why));
+    if (rc == 0) {
+        rc = transport->ops->address(transport, fabric->address, &fabric->address_size);
+        if (rc != 0) {
+            transport->ops->close(transport);
+            snprintf(why, sizeof(why), "the transport has no address: %s", strerror(-rc));
+        }
+    }
+    ninja_control_enter(core);
+    if (rc != 0) {
+        /* Said once: a job without the device is a normal thing. */
+        if (strcmp(fabric->failure, why) != 0)
+            ninja_log(core, 0, "fabric %s is not used, the job runs without it: %s", fabric->name,
+                      why[0] != '\0' ? why : strerror(-rc));
+        snprintf(fabric->failure, sizeof(fabric->failure), "%s",
+                 why[0] != '\0' ? why : strerror(-rc));
+        if (operation != 0)
+            ninja_control_answer(core, operation, -rc, fabric->failure);
+        return;
+    }
+    fabric->failure[0] = '\0';
+    activate(fabric, transport);
+    set_state(fabric, NINJA_FABRIC_UP);
+    announce(fabric, true);
+    if (operation != 0)
+        ninja_control_answer(core, operation, 0, "in use");
+}
+
+static void do_drain(struct ninja_fabric *fabric)
+{
+    struct ninja_core *core = fabric->core;
+
+    set_state(fabric, NINJA_FABRIC_RELEASING);
+    fabric->deadline_ms = ninja_now_ms() + core->config.release_limit_ms;
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        struct ninja_path *path = &link->paths[fabric->slot];
+
+        path->open_again = false;
+        if (path->state == NINJA_PATH_CLOSED)
+            path->deadline_ms = 0;
+        ninja_path_announce(path, false, false);
+        ninja_path_handle(path, NINJA_PATH_RELEASE);
+    }
+}
+
+/* All paths are closed: nothing but the transport itself holds the device. */
+static void do_close(struct ninja_fabric *fabric)
+{
+    struct ninja_core *core = fabric->core;
+    struct ninja_transport *transport = fabric->transport;
+    uint64_t resume[NINJA_FABRIC_OPERATIONS];
+    unsigned resume_count = fabric->resume_count;
+
+    deactivate(fabric);
+    ninja_control_leave(core);
+    transport->ops->close(transport);
+    ninja_control_enter(core);
+    fabric->deadline_ms = 0;
+    set_state(fabric, NINJA_FABRIC_DOWN);
+    answer_all(fabric, fabric->release_operations, &fabric->release_count, 0, "released");
+    if (!fabric->resume_later)
+        return;
+    fabric->resume_later = false;
+    memcpy(resume, fabric->resume_operations, sizeof(resume));
+    fabric->resume_count = 0;
+    do_open(fabric, resume_count > 0 ? resume[0] : 0);
+    for (unsigned i = 1; i < resume_count; i++)
+        ninja_fabric_handle(fabric, NINJA_FABRIC_RESUME, resume[i]);
+}
+
+static void do_fail(struct ninja_fabric *fabric)
+{
+    char message[128];
+
+    fabric->deadline_ms = 0;
+    snprintf(message, sizeof(message), "%u paths are not closed after %u ms", fabric->open_paths,
+             fabric->core->config.release_limit_ms);
+    ninja_log(fabric->core, 0, "fabric %s: release: %s", fabric->name, message);
+    answer_all(fabric, fabric->release_operations, &fabric->release_count, ETIMEDOUT, message);
+}
+
+void ninja_fabric_handle(struct ninja_fabric *fabric, enum ninja_fabric_event event,
+                         uint64_t operation)
+{
+    const struct ninja_fabric_transition *cell = &ninja_fabric_table[fabric->state][event];
+
+    ninja_log(fabric->core, 2, "fabric %s: %s in %s", fabric->name, ninja_fabric_event_name(event),
+              ninja_fabric_state_name(fabric->state));
+    switch (cell->action) {
+    case NINJA_FABRIC_DO_OPEN:
+        do_open(fabric, operation);
+        break;
+    case NINJA_FABRIC_DO_REOPEN:
+        fabric->resume_later = true;
+        remember(fabric, fabric->resume_operations, &fabric->resume_count, operation);
+        do_drain(fabric);
+        break;
+    case NINJA_FABRIC_DO_DRAIN:
+        remember(fabric, fabric->release_operations, &fabric->release_count, operation);
+        do_drain(fabric);
+        break;
+    case NINJA_FABRIC_DO_JOIN:
+        remember(fabric, fabric->release_operations, &fabric->release_count, operation);
+        fabric->resume_later = false;
+        answer_all(fabric, fabric->resume_operations, &fabric->resume_count, ECANCELED,
+                   "a release came after it");
+        if (fabric->deadline_ms == 0)
+            fabric->deadline_ms = ninja_now_ms() + fabric->core->config.release_limit_ms;
+        break;
+    case NINJA_FABRIC_DO_RESUME_LATER:
+        fabric->resume_later = true;
+        remember(fabric, fabric->resume_operations, &fabric->resume_count, operation);
+        break;
+    case NINJA_FABRIC_DO_CLOSE:
+        do_close(fabric);
+        break;
+    case NINJA_FABRIC_DO_ANSWER:
+        if (operation != 0)
+            ninja_control_answer(fabric->core, operation, 0,
+                                 event == NINJA_FABRIC_RELEASE ? "not in use" : "in use already");
+        break;
+    case NINJA_FABRIC_DO_FAIL:
+        do_fail(fabric);
+        break;
+    default:
+        break;
+    }
+}
+
+bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation)
+{
+    for (unsigned i = 0; i < fabric->release_count; i++) {
+        if (fabric->release_operations[i] != operation)
+            continue;
+        fabric->release_operations[i] = fabric->release_operations[--fabric->release_count];
+        /* What has been drained is taken up again as soon as it is closed. */
+        fabric->resume_later = true;
+        ninja_control_answer(fabric->core, operation, ECANCELED, "undone");
+        return true;
+    }
+    return false;
+}
+
+uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
+{
+    uint64_t next = 0;
+
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
+        struct ninja_fabric *fabric = &core->fabrics[i];
+
+        if (fabric->state != NINJA_FABRIC_RELEASING)
+            continue;
+        if (fabric->open_paths == 0)
+            ninja_fabric_handle(fabric, NINJA_FABRIC_IDLE, 0);
+        else if (fabric->deadline_ms != 0 && now >= fabric->deadline_ms)
+            ninja_fabric_handle(fabric, NINJA_FABRIC_TIMEOUT, 0);
+        else if (fabric->deadline_ms != 0 && (next == 0 || fabric->deadline_ms < next))
+            next = fabric->deadline_ms;
+    }
+    return next;
+}

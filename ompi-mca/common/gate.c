@@ -1,0 +1,77 @@
+/*
+ * The gate: the slow halves, membarrier(2) and the wait for each other.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "gate.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static int membarrier(int command)
+{
+    return syscall(SYS_membarrier, command, 0, 0) == 0 ? 0 : -errno;
+}
+
+int ninja_gate_init(struct ninja_gate *gate, bool threads)
+{
+    pthread_mutexattr_t attributes;
+    int rc = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+
+    if (rc != 0)
+        return rc;
+    atomic_init(&gate->inside, 0);
+    atomic_init(&gate->wanted, 0);
+    gate->threads = threads;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&gate->mutex, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    pthread_mutex_init(&gate->control, NULL);
+    return 0;
+}
+
+void ninja_gate_destroy(struct ninja_gate *gate)
+{
+    pthread_mutex_destroy(&gate->mutex);
+    pthread_mutex_destroy(&gate->control);
+}
+
+void ninja_gate_take(struct ninja_gate *gate)
+{
+    pthread_mutex_lock(&gate->control);
+    atomic_store_explicit(&gate->wanted, 1, memory_order_seq_cst);
+    /* After this, either the application sees `wanted`, or we see that it is inside. */
+    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    for (unsigned spins = 0; atomic_load_explicit(&gate->inside, memory_order_acquire) != 0;
+         spins++) {
+        if (spins < 100)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+}
+
+void ninja_gate_give(struct ninja_gate *gate)
+{
+    atomic_store_explicit(&gate->wanted, 0, memory_order_release);
+    pthread_mutex_unlock(&gate->control);
+}
+
+void ninja_gate_wait(struct ninja_gate *gate)
+{
+    /* Step out so that the control thread gets in, and wait for its end on its mutex. */
+    atomic_store_explicit(&gate->inside, 0, memory_order_release);
+    for (;;) {
+        pthread_mutex_lock(&gate->control);
+        pthread_mutex_unlock(&gate->control);
+        atomic_store_explicit(&gate->inside, 1, memory_order_seq_cst);
+        if (atomic_load_explicit(&gate->wanted, memory_order_seq_cst) == 0)
+            return;
+        atomic_store_explicit(&gate->inside, 0, memory_order_release);
+    }
+}

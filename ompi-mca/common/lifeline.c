@@ -1,0 +1,429 @@
+/*
+ * Lifelines: connecting on demand, deciding between crossing connections, reconnecting and
+ * replaying.
+ *
+ * Connections between two ranks are numbered. The end that wants one takes a number above all that
+ * it knows; an end that hears a number above its own replaces what it has. When both connect at
+ * once with the same number, the connection of the end with the lower id wins.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "lifeline.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+
+#define CONTACT_VERSION 1U
+
+/* A connection attempt that is not answered by then is begun anew: TCP's own patience grows too
+ * fast. */
+#define CONNECT_LIMIT_MS 2000
+#define RETRY_FIRST_MS   10
+#define RETRY_MAX_MS     1000
+/* How often a connection with unacknowledged bytes is examined. */
+#define EXAMINE_MS 500
+/* So many retransmissions in vain, and a second connection is tried beside the first. */
+#define TROUBLE_RETRANSMITS 2
+
+struct ninja_lifeline {
+    struct ninja_contact contact; /* of the peer */
+    bool has_contact;
+    struct ninja_tcp_stream
+        *current; /* carries frames (or is about to: its greeting is under way) */
+    struct ninja_tcp_stream *attempt; /* our own connection that is not answered yet */
+    uint32_t number;                  /* of `current`, or the highest that is known */
+    uint32_t attempt_number;
+    bool wanted; /* a connection should exist */
+    unsigned retry_ms;
+    uint64_t retry_at_ms; /* 0: no attempt is planned */
+    uint64_t attempt_until_ms;
+    uint64_t examine_at_ms;
+    uint64_t refused_since_ms; /* of an unbroken row of refusals; 0: none */
+};
+
+static struct ninja_tcp *tcp_of(const struct ninja_core *core)
+{
+    return (struct ninja_tcp *)core->lifeline;
+}
+
+static void plan_retry(struct ninja_link *link, unsigned milliseconds)
+{
+    link->lifeline->retry_at_ms = ninja_now_ms() + milliseconds;
+    ninja_core_wake_control(link->core);
+}
+
+/* Begins to connect, unless an attempt is under way or the peer cannot be reached by us. */
+static void connect_now(struct ninja_link *link)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    struct ninja_core *core = link->core;
+    struct ninja_tcp_greeting hello;
+    int error = 0;
+
+    lifeline->wanted = true;
+    if (lifeline->attempt != NULL || !lifeline->has_contact || link->peer_gone || link->failed)
+        return;
+    ninja_tcp_greeting_init(&hello, NINJA_TCP_HELLO, core, link->peer);
+    hello.receiver_nonce = lifeline->contact.nonce;
+    hello.data_received = link->data.received;
+    hello.control_received = link->control.received;
+    hello.number = lifeline->number + 1;
+    hello.address = tcp_of(core)->address;
+    lifeline->attempt_number = hello.number;
+    lifeline->retry_at_ms = 0;
+    lifeline->attempt_until_ms = ninja_now_ms() + CONNECT_LIMIT_MS;
+    lifeline->attempt = ninja_tcp_connect(tcp_of(core), &link->lifeline_path,
+                                          &lifeline->contact.address, &hello, &error);
+    if (lifeline->attempt == NULL) {
+        ninja_log(core, 3, "lifeline to %" PRIx64 ": no connection: %s", link->peer,
+                  strerror(-error));
+        plan_retry(link, lifeline->retry_ms);
+    }
+    ninja_core_wake_control(core);
+}
+
+/* The connection of `stream` is the lifeline now; the peer has what it says in `greeting`. */
+static void adopt(struct ninja_link *link, struct ninja_tcp_stream *stream,
+                  const struct ninja_tcp_greeting *greeting)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    struct ninja_tcp_stream *old = lifeline->current;
+
+    lifeline->current = stream;
+    lifeline->number = greeting->number;
+    lifeline->retry_ms = RETRY_FIRST_MS;
+    lifeline->retry_at_ms = 0;
+    lifeline->refused_since_ms = 0;
+    lifeline->examine_at_ms = ninja_now_ms() + EXAMINE_MS;
+    if (old != stream)
+        ninja_tcp_stream_close(old);
+    ninja_link_acknowledged(link, &link->data, greeting->data_received);
+    ninja_link_acknowledged(link, &link->control, greeting->control_received);
+    ninja_link_replay(link, &link->lifeline_path);
+    if (greeting->number > 1)
+        link->counters.reconnects++;
+    ninja_log(link->core, 3, "lifeline to %" PRIx64 ": connection %u", link->peer,
+              greeting->number);
+}
+
+/* --- What the sockets tell
+ * ---------------------------------------------------------------------------------------- */
+
+/* Whether the peer's connection with `number` takes the place of what we have. */
+static bool should_accept(const struct ninja_link *link, uint32_t number)
+{
+    const struct ninja_lifeline *lifeline = link->lifeline;
+
+    if (number <= lifeline->number)
+        return false;
+    if (lifeline->attempt != NULL && number <= lifeline->attempt_number &&
+        link->core->id < link->peer)
+        return false; /* both connect at once: ours is the one */
+    return true;
+}
+
+static struct ninja_path *on_hello(struct ninja_tcp *tcp, struct ninja_tcp_stream *stream,
+                                   const struct ninja_tcp_greeting *hello,
+                                   struct ninja_tcp_greeting *answer)
+{
+    struct ninja_core *core = tcp->transport.core;
+    struct ninja_link *link;
+    struct ninja_lifeline *lifeline;
+
+    ninja_tcp_greeting_init(answer, NINJA_TCP_REJECT, core, hello->sender);
+    if (hello->receiver != core->id || hello->receiver_nonce != core->nonce ||
+        hello->generation != 0)
+        return NULL; /* not a member of this job */
+    link = ninja_link_find(core, hello->sender, true);
+    if (link == NULL)
+        return NULL;
+    lifeline = link->lifeline;
+    if (!lifeline->has_contact) {
+        struct ninja_contact contact = {CONTACT_VERSION, 0, hello->sender_nonce, hello->address};
+
+        ninja_lifeline_set_contact(link, &contact);
+    }
+    lifeline->wanted = true;
+    answer->number = lifeline->number;
+    if (!should_accept(link, hello->number))
+        return NULL;
+    ninja_tcp_stream_close(lifeline->attempt);
+    lifeline->attempt = NULL;
+    link->peer_gone = false;
+    adopt(link, stream, hello);
+    ninja_tcp_greeting_init(answer, NINJA_TCP_WELCOME, core, hello->sender);
+    answer->number = hello->number;
+    answer->data_received = link->data.received;
+    answer->control_received = link->control.received;
+    return &link->lifeline_path;
+}
+
+static bool on_answered(struct ninja_tcp_stream *stream, const struct ninja_tcp_greeting *answer)
+{
+    struct ninja_link *link = ninja_tcp_stream_path(stream)->link;
+    struct ninja_lifeline *lifeline = link->lifeline;
+
+    if (stream != lifeline->attempt)
+        return false;
+    lifeline->attempt = NULL;
+    if (!ninja_tcp_stream_established(stream)) {
+        /* Rejected: our number was too low, or the peer's own connection is on its way. */
+        if (answer->number > lifeline->number && lifeline->current == NULL)
+            lifeline->number = answer->number;
+        plan_retry(link, lifeline->retry_ms);
+        return false;
+    }
+    adopt(link, stream, answer);
+    return true;
+}
+
+/* `error` repeats itself; a peer whose machine answers "nobody listens" for long has died. */
+static void note_refusal(struct ninja_link *link, int error)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    struct ninja_core *core = link->core;
+    uint64_t now = ninja_now_ms();
+
+    if (error != -ECONNREFUSED && error != -ECONNRESET) {
+        lifeline->refused_since_ms = 0;
+        return;
+    }
+    if (lifeline->refused_since_ms == 0)
+        lifeline->refused_since_ms = now;
+    if (now - lifeline->refused_since_ms < core->config.refused_limit_ms || link->data.head == NULL)
+        return;
+    ninja_log(core, 0, "rank %" PRIx64 " has refused connections for %u s: it is lost", link->peer,
+              core->config.refused_limit_ms / 1000);
+    link->failed = true;
+    core->lost_links = true;
+}
+
+static void on_broken(struct ninja_tcp_stream *stream, int error)
+{
+    struct ninja_link *link = ninja_tcp_stream_path(stream)->link;
+    struct ninja_lifeline *lifeline = link->lifeline;
+    bool was_current = stream == lifeline->current;
+
+    ninja_log(link->core, 3, "lifeline to %" PRIx64 ": %s", link->peer, strerror(-error));
+    if (stream == lifeline->attempt) {
+        lifeline->attempt = NULL;
+        note_refusal(link, error);
+    }
+    if (was_current) {
+        lifeline->current = NULL;
+        lifeline->retry_ms = RETRY_FIRST_MS;
+    }
+    if (link->peer_gone || link->failed || lifeline->current != NULL)
+        return;
+    plan_retry(link, lifeline->retry_ms);
+    if (!was_current)
+        lifeline->retry_ms =
+            lifeline->retry_ms * 2 < RETRY_MAX_MS ? lifeline->retry_ms * 2 : RETRY_MAX_MS;
+}
+
+static const struct ninja_tcp_callbacks callbacks = {
+    .hello = on_hello,
+    .answered = on_answered,
+    .broken = on_broken,
+};
+
+/* --- The transport
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void lifeline_pump(struct ninja_path *path)
+{
+    struct ninja_link *link = path->link;
+
+    if (ninja_tcp_stream_established(link->lifeline->current))
+        ninja_tcp_stream_pump(link->lifeline->current);
+    else if (link->lifeline->current == NULL && link->lifeline->retry_at_ms == 0 &&
+             (link->data.cursor != NULL || link->control.cursor != NULL))
+        connect_now(link);
+}
+
+static int lifeline_progress(struct ninja_transport *transport)
+{
+    return ninja_tcp_progress((struct ninja_tcp *)transport);
+}
+
+static const struct ninja_transport_ops lifeline_ops = {
+    .name = "lifeline",
+    .landing_can_cancel = true,
+    .path_pump = lifeline_pump,
+    .progress = lifeline_progress,
+};
+
+int ninja_lifeline_open(struct ninja_core *core, const char *what, char *why, size_t why_size)
+{
+    struct ninja_tcp *tcp = calloc(1, sizeof(*tcp));
+    union ninja_tcp_address address;
+    int rc;
+
+    if (tcp == NULL)
+        return -ENOMEM;
+    tcp->transport.ops = &lifeline_ops;
+    tcp->transport.core = core;
+    rc = ninja_tcp_choose_address(what, &address, why, why_size);
+    if (rc == 0) {
+        rc = ninja_tcp_listen(tcp, &address, &callbacks);
+        if (rc != 0)
+            snprintf(why, why_size, "cannot listen on the lifeline's interface: %s", strerror(-rc));
+    }
+    if (rc != 0) {
+        free(tcp);
+        return rc;
+    }
+    core->lifeline = &tcp->transport;
+    return 0;
+}
+
+/* Whether the peer still has to hear something from us on a connection that works. */
+static bool farewell_pending(const struct ninja_core *core)
+{
+    for (const struct ninja_link *link = core->links; link != NULL; link = link->next)
+        if (ninja_tcp_stream_established(link->lifeline->current) && !link->peer_gone &&
+            (link->data.head != NULL || link->control.head != NULL))
+            return true;
+    return false;
+}
+
+void ninja_lifeline_close(struct ninja_core *core, unsigned limit_ms)
+{
+    uint64_t until = ninja_now_ms() + limit_ms;
+
+    if (core->lifeline == NULL)
+        return;
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        link->lifeline_path.bye_wanted = true;
+        link->data.acknowledge_now = true;
+        ninja_link_pump(link);
+    }
+    /* Peers acknowledge what they have; those that ended before us never will. */
+    while (farewell_pending(core) && ninja_now_ms() < until) {
+        struct pollfd wait = {.fd = core->lifeline->event_fd, .events = POLLIN};
+
+        (void)poll(&wait, 1, 10);
+        (void)ninja_core_pass(core);
+    }
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next)
+        if (ninja_tcp_stream_established(link->lifeline->current))
+            ninja_tcp_stream_finish(link->lifeline->current);
+}
+
+void ninja_lifeline_contact(const struct ninja_core *core, struct ninja_contact *contact)
+{
+    memset(contact, 0, sizeof(*contact));
+    contact->version = CONTACT_VERSION;
+    contact->nonce = core->nonce;
+    contact->address = tcp_of(core)->address;
+}
+
+/* --- Of one link
+ * --------------------------------------------------------------------------------------------------
+ */
+
+int ninja_lifeline_create(struct ninja_link *link)
+{
+    link->lifeline = calloc(1, sizeof(*link->lifeline));
+    if (link->lifeline == NULL)
+        return -ENOMEM;
+    link->lifeline->retry_ms = RETRY_FIRST_MS;
+    return 0;
+}
+
+void ninja_lifeline_destroy(struct ninja_link *link)
+{
+    ninja_tcp_stream_close(link->lifeline->current);
+    ninja_tcp_stream_close(link->lifeline->attempt);
+    free(link->lifeline);
+}
+
+void ninja_lifeline_set_contact(struct ninja_link *link, const struct ninja_contact *contact)
+{
+    link->lifeline->contact = *contact;
+    link->lifeline->has_contact = true;
+}
+
+void ninja_lifeline_peer_gone(struct ninja_link *link)
+{
+    link->peer_gone = true;
+    link->lifeline->retry_at_ms = 0;
+}
+
+const char *ninja_lifeline_state(const struct ninja_link *link)
+{
+    const struct ninja_lifeline *lifeline = link->lifeline;
+
+    if (link->failed)
+        return "lost";
+    if (link->peer_gone)
+        return "gone";
+    if (ninja_tcp_stream_established(lifeline->current))
+        return "connected";
+    if (lifeline->attempt != NULL)
+        return "connecting";
+    return lifeline->retry_at_ms != 0 ? "waiting" : "idle";
+}
+
+void ninja_lifeline_reset(struct ninja_link *link)
+{
+    struct ninja_tcp_stream *stream = link->lifeline->current;
+
+    if (stream == NULL)
+        return;
+    on_broken(stream, -ECONNRESET);
+    ninja_tcp_stream_close(stream);
+}
+
+/* Looks whether the network still takes what we send; if not, a second connection is tried beside
+ * the first. */
+static void examine(struct ninja_link *link, uint64_t now)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    unsigned unsent, retransmits;
+
+    lifeline->examine_at_ms = now + EXAMINE_MS;
+    if (!ninja_tcp_stream_established(lifeline->current) || lifeline->attempt != NULL)
+        return;
+    ninja_tcp_stream_trouble(lifeline->current, &unsent, &retransmits);
+    if (unsent > 0 && retransmits >= TROUBLE_RETRANSMITS)
+        connect_now(link);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    uint64_t next = 0;
+
+    if (lifeline->attempt != NULL && now >= lifeline->attempt_until_ms) {
+        struct ninja_tcp_stream *stream = lifeline->attempt;
+
+        on_broken(stream, -ETIMEDOUT);
+        ninja_tcp_stream_close(stream);
+    }
+    if (lifeline->retry_at_ms != 0 && now >= lifeline->retry_at_ms) {
+        lifeline->retry_at_ms = 0;
+        if (lifeline->current == NULL)
+            connect_now(link);
+    }
+    if (lifeline->current != NULL && now >= lifeline->examine_at_ms)
+        examine(link, now);
+    if (lifeline->attempt != NULL)
+        next = lifeline->attempt_until_ms;
+    next = earlier(next, lifeline->retry_at_ms);
+    if (lifeline->current != NULL && link->data.head != NULL)
+        next = earlier(next, lifeline->examine_at_ms);
+    return next;
+}

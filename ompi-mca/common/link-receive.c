@@ -1,0 +1,418 @@
+/*
+ * Links, receiving half: order, duplicates, where data lands, and gets.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "lifeline.h"
+#include "link.h"
+
+/* So much may arrive before an ACK frame of its own is sent; acknowledgements travel with other
+ * frames before. */
+#define ACKNOWLEDGE_FRAMES 32
+#define ACKNOWLEDGE_BYTES  (256U * 1024U)
+
+/* Early frames of one channel take at most this much memory; the sender's retention keeps it far
+ * below. */
+#define EARLY_BYTES_MAX (256U * 1024U * 1024U)
+
+/* --- Acknowledging
+ * ------------------------------------------------------------------------------------------------
+ */
+
+void ninja_link_acknowledge_soon(struct ninja_link *link, struct ninja_channel *channel, bool now)
+{
+    struct ninja_core *core = link->core;
+
+    if (!now && channel->received - channel->acknowledged_sent < ACKNOWLEDGE_FRAMES &&
+        channel->unacknowledged_bytes < ACKNOWLEDGE_BYTES)
+        return;
+    channel->acknowledge_now = true;
+    if (!link->in_acknowledge_list) {
+        link->in_acknowledge_list = true;
+        link->next_to_acknowledge = core->acknowledge_list;
+        core->acknowledge_list = link;
+    }
+}
+
+/* --- Gets
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* A cookie names the slot in its lower 20 bits and this use of it above. */
+#define COOKIE_SLOT_BITS 20
+#define GETS_MAX         (1U << COOKIE_SLOT_BITS)
+
+static struct ninja_get *find_get(struct ninja_core *core, uint64_t cookie)
+{
+    size_t slot = cookie & (GETS_MAX - 1);
+
+    return slot < core->get_count && core->gets[slot].cookie == cookie && cookie != 0
+               ? &core->gets[slot]
+               : NULL;
+}
+
+static int grow_gets(struct ninja_core *core)
+{
+    size_t count = core->get_count == 0 ? 64 : core->get_count * 2;
+    struct ninja_get *gets;
+
+    if (count > GETS_MAX)
+        return -ENOMEM;
+    gets = realloc(core->gets, count * sizeof(*gets));
+    if (gets == NULL)
+        return -ENOMEM;
+    core->gets = gets;
+    for (size_t i = core->get_count; i < count; i++) {
+        gets[i].cookie = 0;
+        gets[i].next_free = i + 1 < count ? (uint32_t)i + 2 : core->get_free;
+    }
+    core->get_free = (uint32_t)core->get_count + 1;
+    core->get_count = count;
+    return 0;
+}
+
+int ninja_link_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
+                   ninja_complete_fn complete, void *context)
+{
+    struct ninja_core *core = link->core;
+    struct ninja_frame *frame;
+    struct ninja_get *get;
+
+    if (core->get_free == 0 && grow_gets(core) != 0)
+        return -ENOMEM;
+    frame = ninja_frame_new(&core->pool, sizeof(remote));
+    if (frame == NULL)
+        return -ENOMEM;
+    get = &core->gets[core->get_free - 1];
+    core->get_free = get->next_free;
+    get->cookie = (++core->get_serial << COOKIE_SLOT_BITS) | (uint64_t)(get - core->gets);
+    get->link = link;
+    link->gets_waiting++;
+    get->local = local;
+    get->length = length;
+    get->done = 0;
+    get->complete = complete;
+    get->context = context;
+    frame->header.type = NINJA_FRAME_GET_REQUEST;
+    frame->header.cookie = get->cookie;
+    frame->header.offset = length;
+    frame->inline_length = sizeof(remote);
+    memcpy(frame->data, &remote, sizeof(remote));
+    ninja_link_send(link, frame, NULL, NULL);
+    return 0;
+}
+
+/* Sends the data that the peer asks for straight from the user's buffer, which ob1 keeps until the
+ * peer's FIN. */
+static void answer_get(struct ninja_link *link, const struct ninja_frame_header *header,
+                       const void *payload)
+{
+    uint64_t remote;
+
+    if (header->length != sizeof(remote)) {
+        ninja_log(link->core, 0, "rank %" PRIx64 " sent a malformed get; ignored", link->peer);
+        return;
+    }
+    memcpy(&remote, payload, sizeof(remote));
+    for (uint64_t offset = 0; offset < header->offset;) {
+        uint64_t left = header->offset - offset;
+        uint32_t length = left < NINJA_FRAME_PAYLOAD_MAX ? (uint32_t)left : NINJA_FRAME_PAYLOAD_MAX;
+        struct ninja_frame *frame = ninja_frame_new(&link->core->pool, 0);
+
+        if (frame == NULL) {
+            ninja_log(link->core, 0, "out of memory while answering a get of rank %" PRIx64,
+                      link->peer);
+            abort(); /* the peer would wait for ever */
+        }
+        frame->header.type = NINJA_FRAME_GET_DATA;
+        frame->header.cookie = header->cookie;
+        frame->header.offset = offset;
+        frame->place = (const unsigned char *)(uintptr_t)remote + offset;
+        frame->place_length = length;
+        ninja_link_send(link, frame, NULL, NULL);
+        offset += length;
+    }
+}
+
+/* `header`'s bytes are at their place; the get completes with its last frame. */
+static void get_advance(struct ninja_core *core, const struct ninja_frame_header *header)
+{
+    struct ninja_get *get = find_get(core, header->cookie);
+
+    if (get == NULL)
+        return;
+    get->done += header->length;
+    if (get->done < get->length)
+        return;
+    (void)ninja_core_complete(core, get->complete, get->context, 0);
+    get->cookie = 0;
+    get->link->gets_waiting--;
+    get->next_free = core->get_free;
+    core->get_free = (uint32_t)(get - core->gets) + 1;
+}
+
+/* Where the data of `header` belongs; NULL if it fits no get. */
+static unsigned char *get_place(struct ninja_core *core, const struct ninja_frame_header *header)
+{
+    struct ninja_get *get = find_get(core, header->cookie);
+
+    if (get == NULL || header->offset > get->length ||
+        header->length > get->length - header->offset)
+        return NULL;
+    return get->local + header->offset;
+}
+
+/* --- Landings
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* A path of `link`, other than `path`, that is writing the data of frame `sequence` to its place
+ * right now. */
+static struct ninja_path *landing_elsewhere(struct ninja_link *link, const struct ninja_path *path,
+                                            uint64_t sequence)
+{
+    struct ninja_path *all[NINJA_FABRICS_MAX + 1] = {&link->lifeline_path};
+
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        all[i + 1] = &link->paths[i];
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX + 1; i++)
+        if (all[i] != path && all[i]->landing_active && !all[i]->landing_cancelled &&
+            all[i]->landing_sequence == sequence)
+            return all[i];
+    return NULL;
+}
+
+/* The early frame with number `sequence`, or NULL. */
+static struct ninja_early_frame *find_early(const struct ninja_channel *channel, uint64_t sequence)
+{
+    struct ninja_early_frame *early = channel->early;
+
+    while (early != NULL && early->header.sequence < sequence)
+        early = early->next;
+    return early != NULL && early->header.sequence == sequence ? early : NULL;
+}
+
+static bool is_duplicate(const struct ninja_channel *channel, uint64_t sequence)
+{
+    return sequence <= channel->received || find_early(channel, sequence) != NULL;
+}
+
+enum ninja_landing ninja_path_landing(struct ninja_path *path,
+                                      const struct ninja_frame_header *header, void **where)
+{
+    struct ninja_link *link = path->link;
+    struct ninja_core *core = link->core;
+    struct ninja_path *other;
+
+    if (header->type == NINJA_FRAME_DATA && core->control_progress &&
+        link->inbox_bytes > core->config.inbox_limit)
+        return NINJA_LANDING_WAIT;
+    if (header->type != NINJA_FRAME_GET_DATA)
+        return NINJA_LANDING_COPY;
+    if (is_duplicate(&link->data, header->sequence)) {
+        link->counters.duplicates++;
+        ninja_link_acknowledged(link, &link->data, header->acknowledged);
+        ninja_link_acknowledge_soon(link, &link->data, true);
+        return NINJA_LANDING_DISCARD;
+    }
+    *where = get_place(core, header);
+    if (*where == NULL) {
+        ninja_log(core, 0, "rank %" PRIx64 " sent data that nobody asked for (frame %" PRIu64 ")",
+                  link->peer, header->sequence);
+        return NINJA_LANDING_COPY;
+    }
+    other = landing_elsewhere(link, path, header->sequence);
+    if (other != NULL) {
+        /* Two writers of one buffer: the first must be stopped, or else waited for. */
+        if (!other->transport->ops->landing_can_cancel)
+            return NINJA_LANDING_COPY;
+        other->landing_cancelled = true;
+    }
+    path->landing_active = true;
+    path->landing_cancelled = false;
+    path->landing_sequence = header->sequence;
+    return NINJA_LANDING_PLACE;
+}
+
+/* --- Accepting in order
+ * ------------------------------------------------------------------------------------------- */
+
+/* Frame `header` is the next one; `payload` is NULL if it is at its place already. */
+static void accept_frame(struct ninja_link *link, struct ninja_channel *channel,
+                         const struct ninja_frame_header *header, const void *payload)
+{
+    struct ninja_core *core = link->core;
+
+    channel->received = header->sequence;
+    channel->unacknowledged_bytes += header->length;
+    ninja_link_acknowledge_soon(link, channel, (header->flags & NINJA_FRAME_ACK_NOW) != 0);
+    switch (header->type) {
+    case NINJA_FRAME_DATA:
+        ninja_core_deliver(link, header->tag, payload, header->length);
+        break;
+    case NINJA_FRAME_GET_REQUEST:
+        answer_get(link, header, payload);
+        break;
+    case NINJA_FRAME_GET_DATA:
+        if (payload != NULL) {
+            unsigned char *place = get_place(core, header);
+
+            if (place == NULL)
+                break;
+            memcpy(place, payload, header->length);
+        }
+        get_advance(core, header);
+        break;
+    case NINJA_FRAME_CONTROL:
+        ninja_path_message_received(link, payload, header->length);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Accepts the early frames whose turn has come. */
+static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
+{
+    while (channel->early != NULL && channel->early->header.sequence == channel->received + 1) {
+        struct ninja_early_frame *early = channel->early;
+
+        if (!early->placed && early->header.type == NINJA_FRAME_GET_DATA &&
+            landing_elsewhere(link, NULL, early->header.sequence) != NULL)
+            return; /* another path still writes there */
+        channel->early = early->next;
+        channel->early_bytes -= early->placed ? 0 : early->header.length;
+        accept_frame(link, channel, &early->header, early->placed ? NULL : early->payload);
+        free(early);
+    }
+}
+
+/* Keeps a frame whose turn has not come. One for which there is no memory is dropped: it will be
+ * sent again. */
+static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
+                       const struct ninja_frame_header *header, const void *payload)
+{
+    struct ninja_early_frame **at = &channel->early;
+    size_t size = payload != NULL ? header->length : 0;
+    struct ninja_early_frame *early;
+
+    if (channel->early_bytes + size > EARLY_BYTES_MAX ||
+        (early = malloc(sizeof(*early) + size)) == NULL) {
+        ninja_log(link->core, 0, "out of memory for frames that arrive early from rank %" PRIx64,
+                  link->peer);
+        abort(); /* a frame dropped here would not be sent again on a healthy path */
+    }
+    early->header = *header;
+    early->placed = payload == NULL;
+    if (size > 0)
+        memcpy(early->payload, payload, size);
+    channel->early_bytes += size;
+    while (*at != NULL && (*at)->header.sequence < header->sequence)
+        at = &(*at)->next;
+    early->next = *at;
+    *at = early;
+}
+
+static void check_drained(struct ninja_link *link)
+{
+    if (link->draining == 0)
+        return;
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        ninja_path_check_drained(&link->paths[i]);
+}
+
+/* A numbered frame; `payload` is NULL if it is at its place already. */
+static void receive_numbered(struct ninja_path *path, struct ninja_channel *channel,
+                             const struct ninja_frame_header *header, const void *payload)
+{
+    struct ninja_link *link = path->link;
+
+    ninja_link_acknowledged(link, channel, header->acknowledged);
+    if (is_duplicate(channel, header->sequence)) {
+        link->counters.duplicates++;
+        ninja_link_acknowledge_soon(link, channel, true);
+        return;
+    }
+    if (header->sequence != channel->received + 1 ||
+        (payload != NULL && header->type == NINJA_FRAME_GET_DATA &&
+         landing_elsewhere(link, path, header->sequence) != NULL)) {
+        keep_early(link, channel, header, payload);
+        return;
+    }
+    accept_frame(link, channel, header, payload);
+    accept_early(link, channel);
+    check_drained(link);
+}
+
+void ninja_path_received(struct ninja_path *path, const struct ninja_frame_header *header,
+                         const void *payload)
+{
+    struct ninja_link *link = path->link;
+
+    link->counters.frames_received[path->fabric == NULL ? 0 : path->fabric->slot + 1]++;
+    switch (header->type) {
+    case NINJA_FRAME_ACK:
+        ninja_link_acknowledged(link, &link->data, header->acknowledged);
+        break;
+    case NINJA_FRAME_CONTROL_ACK:
+        ninja_link_acknowledged(link, &link->control, header->acknowledged);
+        break;
+    case NINJA_FRAME_PROBE:
+        if (path->fabric != NULL && header->cookie == path->nonce)
+            ninja_path_handle(path, NINJA_PATH_PROBE);
+        break;
+    case NINJA_FRAME_ECHO:
+        if (path->fabric != NULL && header->cookie == path->nonce)
+            ninja_path_handle(path, NINJA_PATH_ECHO);
+        break;
+    case NINJA_FRAME_BYE:
+        ninja_lifeline_peer_gone(link);
+        break;
+    case NINJA_FRAME_CONTROL:
+        receive_numbered(path, &link->control, header, payload != NULL ? payload : "");
+        break;
+    default:
+        /* NULL would say that it is at its place; an empty message is not. */
+        receive_numbered(path, &link->data, header, payload != NULL ? payload : "");
+        break;
+    }
+}
+
+void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header *header)
+{
+    struct ninja_link *link = path->link;
+    struct ninja_early_frame *early;
+    bool cancelled = path->landing_cancelled;
+
+    path->landing_active = false;
+    path->landing_cancelled = false;
+    if (cancelled)
+        return;
+    link->counters.frames_received[path->fabric == NULL ? 0 : path->fabric->slot + 1]++;
+    early = find_early(&link->data, header->sequence);
+    if (early != NULL) {
+        /* A copy of this frame came by another path and waited for us. */
+        link->data.early_bytes -= early->placed ? 0 : early->header.length;
+        early->placed = true;
+        accept_early(link, &link->data);
+        check_drained(link);
+        return;
+    }
+    receive_numbered(path, &link->data, header, NULL);
+}
+
+void ninja_link_landing_ended(struct ninja_link *link, struct ninja_path *path)
+{
+    if (!path->landing_active)
+        return;
+    path->landing_active = false;
+    path->landing_cancelled = false;
+    accept_early(link, &link->data);
+    check_drained(link);
+}

@@ -1,0 +1,418 @@
+/*
+ * Links, sending half: numbering, retention, choice of path, acknowledgement and replay.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "link.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "lifeline.h"
+
+/* --- The table of links
+ * ------------------------------------------------------------------------------------------ */
+
+static struct ninja_link **bucket_of(struct ninja_core *core, uint64_t peer)
+{
+    return &core->buckets[(peer * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (core->bucket_count - 1)];
+}
+
+/* Doubles the buckets when there are as many links; a failure only makes look-ups slower. */
+static void grow_buckets(struct ninja_core *core)
+{
+    struct ninja_link **buckets;
+
+    if (core->link_count < core->bucket_count)
+        return;
+    buckets = calloc(core->bucket_count * 2, sizeof(struct ninja_link *));
+    if (buckets == NULL)
+        return;
+    free(core->buckets);
+    core->buckets = buckets;
+    core->bucket_count *= 2;
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        struct ninja_link **bucket = bucket_of(core, link->peer);
+
+        link->next_in_bucket = *bucket;
+        *bucket = link;
+    }
+}
+
+static void init_path(struct ninja_link *link, struct ninja_path *path, struct ninja_fabric *fabric)
+{
+    path->link = link;
+    path->fabric = fabric;
+    path->state = NINJA_PATH_CLOSED;
+}
+
+static struct ninja_link *make_link(struct ninja_core *core, uint64_t peer)
+{
+    struct ninja_link *link = calloc(1, sizeof(*link));
+
+    if (link == NULL)
+        return NULL;
+    link->core = core;
+    link->peer = peer;
+    link->data.next_sequence = 1;
+    link->control.next_sequence = 1;
+    init_path(link, &link->lifeline_path, NULL);
+    link->lifeline_path.state = NINJA_PATH_OPEN;
+    link->lifeline_path.transport = core->lifeline;
+    link->lifeline_path.since_ms = ninja_now_ms();
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        init_path(link, &link->paths[i], &core->fabrics[i]);
+    link->send_path = &link->lifeline_path;
+    if (ninja_lifeline_create(link) != 0) {
+        free(link);
+        return NULL;
+    }
+    return link;
+}
+
+struct ninja_link *ninja_link_find(struct ninja_core *core, uint64_t peer, bool make)
+{
+    struct ninja_link **bucket = bucket_of(core, peer);
+    struct ninja_link *link = *bucket;
+
+    while (link != NULL && link->peer != peer)
+        link = link->next_in_bucket;
+    if (link != NULL || !make)
+        return link;
+    link = make_link(core, peer);
+    if (link == NULL)
+        return NULL;
+    link->next_in_bucket = *bucket;
+    *bucket = link;
+    link->next = core->links;
+    core->links = link;
+    core->link_count++;
+    grow_buckets(core);
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].state == NINJA_FABRIC_UP)
+            ninja_path_announce(&link->paths[i], true, true);
+    return link;
+}
+
+static void release_frame(struct ninja_core *core, struct ninja_frame *frame)
+{
+    if (!frame->retained && frame->in_transport == 0)
+        ninja_frame_free(&core->pool, frame);
+}
+
+static void destroy_channel(struct ninja_core *core, struct ninja_channel *channel)
+{
+    struct ninja_frame *frame = channel->head;
+    struct ninja_early_frame *early = channel->early;
+
+    while (frame != NULL) {
+        struct ninja_frame *next = frame->next;
+
+        if (frame->complete != NULL)
+            (void)ninja_core_complete(core, frame->complete, frame->context, -ECANCELED);
+        frame->retained = false;
+        release_frame(core, frame);
+        frame = next;
+    }
+    while (early != NULL) {
+        struct ninja_early_frame *next = early->next;
+
+        free(early);
+        early = next;
+    }
+}
+
+void ninja_link_destroy(struct ninja_link *link)
+{
+    struct ninja_core *core = link->core;
+    struct ninja_link **at = bucket_of(core, link->peer);
+
+    while (*at != link)
+        at = &(*at)->next_in_bucket;
+    *at = link->next_in_bucket;
+    for (at = &core->links; *at != link;)
+        at = &(*at)->next;
+    *at = link->next;
+    core->link_count--;
+    for (at = &core->acknowledge_list; link->in_acknowledge_list && *at != NULL;) {
+        if (*at == link) {
+            *at = link->next_to_acknowledge;
+            link->in_acknowledge_list = false;
+        } else {
+            at = &(*at)->next_to_acknowledge;
+        }
+    }
+    ninja_lifeline_destroy(link);
+    destroy_channel(core, &link->data);
+    destroy_channel(core, &link->control);
+    free(link);
+}
+
+/* --- Sending
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static void append(struct ninja_channel *channel, struct ninja_frame *frame)
+{
+    frame->header.sequence = channel->next_sequence++;
+    frame->header.length = ninja_frame_length(frame);
+    frame->retained = true;
+    frame->handed = false;
+    frame->next = NULL;
+    if (channel->tail != NULL)
+        channel->tail->next = frame;
+    else
+        channel->head = frame;
+    channel->tail = frame;
+    if (channel->cursor == NULL)
+        channel->cursor = frame;
+    channel->retained_bytes += frame->inline_length;
+}
+
+void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_complete_fn complete,
+                     void *context)
+{
+    frame->complete = complete;
+    frame->context = context;
+    append(&link->data, frame);
+    if (complete != NULL || link->data.retained_bytes > link->core->config.retain_low)
+        frame->header.flags |= NINJA_FRAME_ACK_NOW;
+    ninja_link_pump(link);
+}
+
+int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size)
+{
+    struct ninja_frame *frame = ninja_frame_new(&link->core->pool, size);
+
+    if (frame == NULL)
+        return -ENOMEM;
+    frame->header.type = NINJA_FRAME_CONTROL;
+    frame->inline_length = (uint32_t)size;
+    memcpy(frame->data, message, size);
+    append(&link->control, frame);
+    ninja_link_pump(link);
+    return 0;
+}
+
+bool ninja_link_below_mark(const struct ninja_link *link)
+{
+    return link->data.retained_bytes < link->core->config.retain_low;
+}
+
+bool ninja_link_above_limit(const struct ninja_link *link)
+{
+    return link->data.retained_bytes >= link->core->config.retain_high;
+}
+
+struct ninja_path *ninja_link_best_path(struct ninja_link *link)
+{
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (link->paths[i].state == NINJA_PATH_OPEN)
+            return &link->paths[i];
+    return &link->lifeline_path;
+}
+
+void ninja_link_switch(struct ninja_link *link, struct ninja_path *path)
+{
+    if (link->send_path == path)
+        return;
+    ninja_log(link->core, 1, "link to %" PRIx64 ": %s -> %s at sequence %" PRIu64, link->peer,
+              link->send_path->fabric ? link->send_path->fabric->name : "lifeline",
+              path->fabric ? path->fabric->name : "lifeline", link->data.next_sequence);
+    link->send_path = path;
+    path->since_ms = ninja_now_ms();
+    link->counters.switches++;
+    ninja_link_pump(link);
+}
+
+void ninja_link_pump(struct ninja_link *link)
+{
+    struct ninja_path *path;
+
+    if (link->pumping)
+        return;
+    link->pumping = true;
+    /* The path may change under way, when it fails. */
+    do {
+        path = link->send_path;
+        path->transport->ops->path_pump(path);
+    } while (path != link->send_path);
+    if (path != &link->lifeline_path &&
+        (link->control.cursor != NULL || link->control.acknowledge_now))
+        link->core->lifeline->ops->path_pump(&link->lifeline_path);
+    link->pumping = false;
+}
+
+/* --- What a path sends next
+ * --------------------------------------------------------------------------------------- */
+
+static unsigned counter_slot(const struct ninja_path *path)
+{
+    return path->fabric == NULL ? 0 : path->fabric->slot + 1;
+}
+
+/* The first frame of `channel` that waits to be handed over, or NULL. */
+static struct ninja_frame *next_waiting(struct ninja_channel *channel)
+{
+    struct ninja_frame *frame = channel->cursor;
+
+    while (frame != NULL && frame->handed)
+        frame = frame->next;
+    channel->cursor = frame != NULL ? frame->next : NULL;
+    return frame;
+}
+
+/* Notes that the peer is told of all that we have. */
+static uint64_t acknowledge(struct ninja_channel *channel)
+{
+    channel->acknowledged_sent = channel->received;
+    channel->unacknowledged_bytes = 0;
+    channel->acknowledge_now = false;
+    return channel->received;
+}
+
+static struct ninja_frame *hand_over(struct ninja_path *path, struct ninja_channel *channel,
+                                     struct ninja_frame *frame)
+{
+    struct ninja_link *link = path->link;
+    unsigned slot = counter_slot(path);
+
+    frame->handed = true;
+    frame->in_transport++;
+    frame->header.generation = path->generation;
+    frame->header.acknowledged = acknowledge(channel);
+    if (channel == &link->data && frame->header.sequence > path->last_sent)
+        path->last_sent = frame->header.sequence;
+    link->counters.frames_sent[slot]++;
+    link->counters.bytes_sent[slot] += frame->header.length;
+    return frame;
+}
+
+/* A frame that is not kept; NULL when memory is exhausted. */
+static struct ninja_frame *unnumbered(struct ninja_path *path, enum ninja_frame_type type,
+                                      uint64_t acknowledged, uint64_t cookie)
+{
+    struct ninja_frame *frame = ninja_frame_new(&path->link->core->pool, 0);
+
+    if (frame == NULL)
+        return NULL;
+    frame->header.type = type;
+    frame->header.generation = path->generation;
+    frame->header.acknowledged = acknowledged;
+    frame->header.cookie = cookie;
+    frame->in_transport = 1;
+    return frame;
+}
+
+/* Control frames, and what else only the lifeline carries. */
+static struct ninja_frame *next_on_lifeline(struct ninja_path *path)
+{
+    struct ninja_link *link = path->link;
+    struct ninja_frame *frame = next_waiting(&link->control);
+
+    if (frame != NULL)
+        return hand_over(path, &link->control, frame);
+    if (link->control.acknowledge_now)
+        return unnumbered(path, NINJA_FRAME_CONTROL_ACK, acknowledge(&link->control), 0);
+    return NULL;
+}
+
+/* The handshake of a new path. */
+static struct ninja_frame *next_of_handshake(struct ninja_path *path)
+{
+    if (path->probe_wanted) {
+        path->probe_wanted = false;
+        return unnumbered(path, NINJA_FRAME_PROBE, 0, path->nonce);
+    }
+    if (path->echo_wanted) {
+        path->echo_wanted = false;
+        return unnumbered(path, NINJA_FRAME_ECHO, 0, path->nonce);
+    }
+    return NULL;
+}
+
+struct ninja_frame *ninja_path_next(struct ninja_path *path)
+{
+    struct ninja_link *link = path->link;
+    struct ninja_frame *frame;
+
+    frame = path->fabric == NULL ? next_on_lifeline(path) : next_of_handshake(path);
+    if (frame != NULL)
+        return frame;
+    if (link->send_path != path)
+        return NULL;
+    frame = next_waiting(&link->data);
+    if (frame != NULL)
+        return hand_over(path, &link->data, frame);
+    if (link->data.acknowledge_now)
+        return unnumbered(path, NINJA_FRAME_ACK, acknowledge(&link->data), 0);
+    if (path->bye_wanted && path->fabric == NULL) {
+        path->bye_wanted = false;
+        return unnumbered(path, NINJA_FRAME_BYE, 0, 0);
+    }
+    return NULL;
+}
+
+void ninja_path_sent(struct ninja_path *path, struct ninja_frame *frame)
+{
+    frame->in_transport--;
+    release_frame(path->link->core, frame);
+}
+
+/* --- Acknowledgement and replay
+ * ----------------------------------------------------------------------------------- */
+
+void ninja_link_acknowledged(struct ninja_link *link, struct ninja_channel *channel,
+                             uint64_t sequence)
+{
+    struct ninja_core *core = link->core;
+
+    if (sequence <= channel->acknowledged || sequence >= channel->next_sequence)
+        return;
+    channel->acknowledged = sequence;
+    while (channel->head != NULL && channel->head->header.sequence <= sequence) {
+        struct ninja_frame *frame = channel->head;
+
+        channel->head = frame->next;
+        if (channel->head == NULL)
+            channel->tail = NULL;
+        if (channel->cursor == frame)
+            channel->cursor = frame->next;
+        channel->retained_bytes -= frame->inline_length;
+        if (frame->complete != NULL)
+            (void)ninja_core_complete(core, frame->complete, frame->context, 0);
+        frame->retained = false;
+        release_frame(core, frame);
+    }
+    if (link->draining > 0 && channel == &link->data)
+        for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+            ninja_path_check_drained(&link->paths[i]);
+}
+
+/* Everything of `channel` that went to `generation` waits again. */
+static void rewind_channel(struct ninja_link *link, struct ninja_channel *channel,
+                           uint32_t generation)
+{
+    bool found = false;
+
+    for (struct ninja_frame *frame = channel->head; frame != NULL; frame = frame->next) {
+        if (frame->handed && frame->header.generation == generation) {
+            frame->handed = false;
+            link->counters.replayed++;
+        }
+        if (!frame->handed && !found) {
+            channel->cursor = frame;
+            found = true;
+        }
+    }
+}
+
+void ninja_link_replay(struct ninja_link *link, struct ninja_path *path)
+{
+    rewind_channel(link, &link->data, path->generation);
+    if (path->fabric == NULL)
+        rewind_channel(link, &link->control, path->generation);
+}

@@ -1,0 +1,158 @@
+/*
+ * The link: a rank's reliable connection to one peer; exactly-once, in order, while transports come
+ * and go.
+ *
+ * Two channels are numbered independently: data (the upper layer's messages and gets) and control
+ * (path messages, on the lifeline only). Frames stay in the channel's retained list until the peer
+ * acknowledges them. Each end chooses the path of its own half-link (`send_path`); it accepts
+ * frames from every path that it knows.
+ *
+ * All functions are called with the core's gate held.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#ifndef NINJA_LINK_H
+#define NINJA_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "frame.h"
+#include "path.h"
+
+/* Fabrics that one rank can know at a time, besides the lifeline. */
+#define NINJA_FABRICS_MAX 4
+
+/* A frame that arrived before one with a lower number, or that waits for its memory. */
+struct ninja_early_frame {
+    struct ninja_early_frame *next;
+    struct ninja_frame_header header;
+    bool placed; /* payload is already where it belongs */
+    unsigned char payload[];
+};
+
+/* One numbered stream of frames in each direction. */
+struct ninja_channel {
+    uint64_t next_sequence;   /* of the next frame to be sent */
+    uint64_t acknowledged;    /* by the peer */
+    struct ninja_frame *head; /* retained, by sequence number */
+    struct ninja_frame *tail;
+    struct ninja_frame *cursor; /* no frame before it waits to be handed over; NULL: none waits */
+    size_t retained_bytes;      /* copied payload kept for replay (user buffers are not counted) */
+
+    uint64_t received;          /* all frames up to this one are in our memory */
+    uint64_t acknowledged_sent; /* the last value of `received` that we told the peer */
+    uint32_t unacknowledged_bytes;
+    bool acknowledge_now;            /* an ACK frame must leave with the next pump */
+    struct ninja_early_frame *early; /* arrived too early, by sequence number */
+    size_t early_bytes;
+};
+
+/* Counters, for status and tests. */
+struct ninja_link_counters {
+    uint64_t frames_sent[NINJA_FABRICS_MAX + 1]; /* index 0: the lifeline, then by fabric slot */
+    uint64_t bytes_sent[NINJA_FABRICS_MAX + 1];
+    uint64_t frames_received[NINJA_FABRICS_MAX + 1];
+    uint64_t replayed;
+    uint64_t duplicates;
+    uint64_t switches;
+    uint64_t reconnects;
+};
+
+struct ninja_lifeline;
+
+struct ninja_link {
+    struct ninja_core *core;
+    struct ninja_link *next; /* in the core's list of all links */
+    struct ninja_link *next_in_bucket;
+    uint64_t peer; /* the peer's id: unique among all processes that can talk to this one */
+    void *user;    /* the upper layer's, for its callbacks; NULL until it knows the peer */
+    struct ninja_channel data;
+    struct ninja_channel control;
+    struct ninja_path lifeline_path;
+    struct ninja_path paths[NINJA_FABRICS_MAX]; /* by fabric slot */
+    struct ninja_path *send_path;               /* of our half-link */
+    struct ninja_lifeline *lifeline;            /* its connection (lifeline.c) */
+    unsigned draining;                          /* paths in state DRAINING */
+    uint32_t next_generation;
+    bool in_acknowledge_list;
+    struct ninja_link *next_to_acknowledge;
+    bool pumping;          /* inside ninja_link_pump() */
+    bool peer_gone;        /* the peer said BYE */
+    bool failed;           /* given up */
+    bool loss_told;        /* the upper layer knows */
+    unsigned gets_waiting; /* gets whose data has not all come */
+    size_t inbox_bytes;    /* undelivered messages taken in by the control thread */
+    struct ninja_link_counters counters;
+};
+
+/* --- Sending (link.c)
+ * ------------------------------------------------------------------------------------------- */
+
+/*
+ * Sends `frame` (type and inline payload, perhaps place, filled in) on the data channel. The link
+ * owns it from now on. `complete`, if not NULL, is called once the peer has acknowledged it.
+ */
+void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_complete_fn complete,
+                     void *context);
+
+/*
+ * Fetches `length` bytes at `remote` in the peer's memory into `local`; `complete` is called when
+ * they are there. Returns 0 or -ENOMEM.
+ */
+int ninja_link_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
+                   ninja_complete_fn complete, void *context);
+
+/* Sends a path message of `size` bytes on the control channel. Returns 0 or -ENOMEM. */
+int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size);
+
+/* Retained copies are below the low mark, so a copied frame may be called complete at hand-over. */
+bool ninja_link_below_mark(const struct ninja_link *link);
+
+/* Retained copies are above the high mark: the upper layer should stop making new ones. */
+bool ninja_link_above_limit(const struct ninja_link *link);
+
+/* Moves our half-link to `path`, which is OPEN or the lifeline. */
+void ninja_link_switch(struct ninja_link *link, struct ninja_path *path);
+
+/* The best path that is open: by the order of the fabrics, the lifeline last. */
+struct ninja_path *ninja_link_best_path(struct ninja_link *link);
+
+/*
+ * The generation of `path` is dead: everything handed to it and not acknowledged will be sent
+ * again. For the lifeline: also the control channel.
+ */
+void ninja_link_replay(struct ninja_link *link, struct ninja_path *path);
+
+/* Takes note of an acknowledgement of `channel` up to `sequence`; ignores one for frames never
+ * sent. */
+void ninja_link_acknowledged(struct ninja_link *link, struct ninja_channel *channel,
+                             uint64_t sequence);
+
+/* Lets the transports of `link` send what waits. */
+void ninja_link_pump(struct ninja_link *link);
+
+/* --- Receiving (link-receive.c)
+ * --------------------------------------------------------------------------------- */
+
+/* Asks for an ACK frame on `channel` with the next pump, and puts `link` on the core's list for it.
+ */
+void ninja_link_acknowledge_soon(struct ninja_link *link, struct ninja_channel *channel, bool now);
+
+/* `path` no longer writes its landing, which may not be complete: frames that waited for it go on.
+ */
+void ninja_link_landing_ended(struct ninja_link *link, struct ninja_path *path);
+
+/* --- Life
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+/* The core's link to `peer`, made if there is none. NULL: out of memory. */
+struct ninja_link *ninja_link_find(struct ninja_core *core, uint64_t peer, bool make);
+
+/* Frees `link` and all that it retains; completions are called with -ECANCELED. Its paths must be
+ * closed. */
+void ninja_link_destroy(struct ninja_link *link);
+
+#endif

@@ -1,0 +1,75 @@
+/*
+ * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved; ends
+ * the control thread before MPI_Finalize takes things apart.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "ompi_config.h"
+
+#include "ompi-shim.h"
+
+#include "ompi/mca/hook/hook.h"
+#include "ompi/mca/pml/base/base.h"
+#include "opal/util/output.h"
+
+#include "process.h"
+
+static void check_selection(int argc, char **argv, int requested, int *provided);
+static void stop_control(void);
+
+OMPI_MODULE_DECLSPEC extern const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component;
+
+const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component = {
+    .hookm_version =
+        {
+            OMPI_HOOK_BASE_VERSION_1_0_0,
+            .mca_component_name = "symvirt",
+            MCA_BASE_MAKE_VERSION(component, OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION,
+                                  OMPI_RELEASE_VERSION),
+        },
+    .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
+    .hookm_mpi_init_bottom = check_selection,
+    .hookm_mpi_finalize_top = stop_control,
+};
+
+/* Components that open the HCA for themselves: it could never be given up. */
+static const char *other_holder(void)
+{
+    mca_btl_base_selected_module_t *selected;
+
+    OPAL_LIST_FOREACH(selected, &mca_btl_base_modules_initialized, mca_btl_base_selected_module_t)
+    {
+        const char *name = selected->btl_component->btl_version.mca_component_name;
+
+        if (strcmp(name, "openib") == 0 || strcmp(name, "ofi") == 0 || strcmp(name, "uct") == 0)
+            return name;
+    }
+    return NULL;
+}
+
+static void check_selection(int argc, char **argv, int requested, int *provided)
+{
+    const char *pml = mca_pml_base_selected_component.pmlm_version.mca_component_name;
+    const char *holder = other_holder();
+
+    if (!ninja_series_matches() || ninja_process_core() == NULL)
+        return; /* the BTL has said why, or this job does not ask for it */
+    if (strcmp(pml, "ob1") != 0)
+        opal_output(0,
+                    "hook/symvirt: btl/ninja is loaded, but pml/%s carries the messages: this job "
+                    "cannot give up its "
+                    "HCA. Start it with 'mpirun --am ninja'.",
+                    pml);
+    else if (holder != NULL)
+        opal_output(0,
+                    "hook/symvirt: btl/%s holds the HCA besides btl/ninja: this job cannot give it "
+                    "up. Start it with "
+                    "'mpirun --am ninja', or exclude it with '--mca btl ninja,vader,self'.",
+                    holder);
+}
+
+static void stop_control(void)
+{
+    if (ninja_process_core() != NULL)
+        ninja_core_stop(ninja_process_core());
+}

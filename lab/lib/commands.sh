@@ -31,8 +31,6 @@ lab_build() {
     done
     for host in "${lab_hosts[@]}"; do
         host_devices_write "$host"
-        # The base image is at every host beforehand.
-        ln -sf "$LAB_IMAGE/base.qcow2" "$LAB_IMAGE/vmlinuz" "$LAB_IMAGE/initrd" "$(host_images "$host")/"
     done
 }
 
@@ -68,7 +66,11 @@ command_up() {
     if [[ -n $guests ]]; then
         lab_guests_up "$nodes" "$payload"
     fi
-    [[ -z $measure ]] || wan_measure
+    if [[ -n $measure ]]; then
+        wan_measure
+    else
+        say "WAN: RTT $(wan_rtt_measure) ms measured; 'lab status --measure' also measures the rates"
+    fi
     say "lab is up in $LAB_STATE ($(cat "$LAB_STATE/accel"))"
 }
 
@@ -120,7 +122,11 @@ command_status() {
         done
     done
     echo "wan $(wan_ctl status)"
-    [[ ${1-} != --measure ]] || wan_measure
+    if [[ ${1-} == --measure ]]; then
+        wan_measure
+    elif [[ -e $LAB_STATE/wan.measured ]]; then
+        cat "$LAB_STATE/wan.measured"
+    fi
 }
 
 # guest_hca VM HOST: prints the MAC of the HCA in the live definition, or none.
@@ -161,11 +167,17 @@ command_virsh() {
     host_virsh "$@"
 }
 
+# Without a command: ninja-observer, from the payload or from PATH, with the arguments that begin with a dash.
 command_observe() {
+    local dir
     lab_need_up
-    if (($# == 0)); then
-        command -v ninja-observer >/dev/null || die "ninja-observer is not in PATH; name a command: lab observe COMMAND..."
-        set -- ninja-observer
+    if [[ ${1--} == -* ]]; then
+        for dir in "$LAB_STATE"/payload-tree/usr/{local/,}bin; do
+            PATH=$dir:$PATH
+        done
+        command -v ninja-observer >/dev/null || die "ninja-observer is neither in the payload nor in PATH"
+        (($# > 0)) || set -- --listen "$observer_ip:7510"
+        set -- "$(command -v ninja-observer)" "$@"
     fi
     trap - ERR
     cell_run observer "$@"

@@ -32,7 +32,9 @@ host_start() {
     for peer in "${lab_hosts[@]}"; do
         [[ $peer == "$host" ]] || peers+=("${host_ip[$peer]}")
     done
-    mkdir -p "$(host_dir "$host")"
+    mkdir -p "$(host_images "$host")"
+    # The base image is at every host beforehand.
+    ln -sf "$LAB_IMAGE"/{base.qcow2,vmlinuz,initrd} "$(host_images "$host")/"
     cell_run "$host" env host_ip="${host_ip[$host]}" host_number="${host_number[$host]}" \
         host_names="$(for peer in "${lab_hosts[@]}"; do echo "${host_ip[$peer]} $peer"; done)" \
         underlay_bits=$underlay_bits underlay_mtu=$underlay_mtu fabric_mtu=$fabric_mtu \

@@ -59,20 +59,31 @@ accel_name() {
     cat "$answer"
 }
 
-# Boots the guest's kernel with KVM and waits for a word of its first process. /dev/kvm may open and yet start no guest.
+# Boots the guest's kernel with KVM and waits for a word of its first process: /dev/kvm may open and yet start no guest.
 accel_probe() {
     local console pid found=1
     [[ -w /dev/kvm ]] || return 1
     say "trying whether KVM starts a guest (at most 10 s)"
     console=$(mktemp)
-    timeout -s KILL 15 qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 256 -display none -nodefaults -no-reboot \
-        -serial "file:$console" -kernel "$LAB_IMAGE/vmlinuz" -initrd "$LAB_IMAGE/initrd" \
-        -append 'console=ttyS0 quiet panic=-1 ninja.probe=1' >/dev/null 2>&1 </dev/null &
+    # In a shell of its own, which keeps its word about a QEMU that aborts to itself. timeout(1) ends QEMU with it.
+    (
+        exec >/dev/null 2>&1 </dev/null
+        trap 'kill -TERM $!' TERM
+        timeout -k 1 12 qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 256 -display none -nodefaults \
+            -no-reboot -serial "file:$console" -kernel "$LAB_IMAGE/vmlinuz" -initrd "$LAB_IMAGE/initrd" \
+            -append 'console=ttyS0 quiet panic=-1' &
+        wait $!
+        exit $?
+    ) &
     pid=$!
-    wait_for 10 grep -q 'ninja-lab: first process' "$console" && found=0
-    kill -KILL "$pid" 2>/dev/null || :
-    pkill -KILL -P "$pid" 2>/dev/null || :
-    wait "$pid" 2>/dev/null || :
+    wait_for 10 accel_probe_over "$pid" "$console" || :
+    grep -q 'ninja-lab: first process' "$console" && found=0
+    kill -TERM "$pid" 2>/dev/null || :
+    { wait "$pid" || :; } 2>/dev/null
     rm -f "$console"
     return $found
+}
+
+accel_probe_over() {
+    grep -q 'ninja-lab: first process' "$2" || [[ ! -d /proc/$1 ]]
 }

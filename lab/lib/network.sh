@@ -46,7 +46,7 @@ wan_ctl() { "$(helper_path wan-relay)" --ctl "$(wan_socket)" "$*"; }
 
 # Prints the round trip time between the sites in ms, as ping sees it between two idle hosts.
 wan_rtt_measure() {
-    cell_run private-b ping -q -c 20 -i 0.05 -w 10 "${host_ip[public-b]}" |
+    cell_run private-b ping -q -c 10 -i 0.03 -w 5 "${host_ip[public-b]}" |
         awk -F/ '/^rtt|^round-trip/ { print $5 }'
 }
 
@@ -61,10 +61,11 @@ wan_rate_measure() {
     rm -f "$LAB_STATE/rate"
 }
 
-# Says what the WAN does, as measured, not as set.
+# Says what the WAN does, as measured, not as set; 'status' repeats it.
 wan_measure() {
     printf 'WAN measured: RTT %s ms, private to public %s Mbit/s, public to private %s Mbit/s\n' \
-        "$(wan_rtt_measure)" "$(wan_rate_measure private-b public-b)" "$(wan_rate_measure public-b private-b)"
+        "$(wan_rtt_measure)" "$(wan_rate_measure private-b public-b)" "$(wan_rate_measure public-b private-b)" |
+        tee "$LAB_STATE/wan.measured"
 }
 
 wan_command() {
@@ -83,6 +84,7 @@ wan_command() {
             shift 2
         done
         [[ -z $delay ]] || args+=("delay_us=$delay")
+        rm -f "$LAB_STATE/wan.measured"
         [[ -z $ab ]] || args+=("ab_kbit=$((ab * 1000))" "ba_kbit=$((${ba:-$ab} * 1000))")
         wan_ctl "set ${args[*]}"
         ;;

@@ -1,0 +1,253 @@
+/*
+ * The verbs transport: frames over an RDMA device, by UCX's active messages.
+ *
+ * For tests on machines without such a device, the device "ucx-tcp:INTERFACE" runs the same code
+ * over UCX's TCP; it is of no other use.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "transport-verbs.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "core.h"
+
+#define TEST_PREFIX "ucx-tcp:"
+
+static struct verbs_transport *verbs_of(struct ninja_transport *transport)
+{
+    return (struct verbs_transport *)transport;
+}
+
+/* --- When UCX keeps what is ours ------------------------------------------------------------- */
+
+/* Destroys all workers, after which no memory of ours is touched any more, and takes all operations
+ * back. */
+static void give_up_workers(struct verbs_transport *transport)
+{
+    struct verbs_path *next;
+
+    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next) {
+        verbs_receive_drop(vp);
+        vp->worker = NULL;
+        vp->endpoint = NULL;
+    }
+    while (transport->workers != NULL)
+        verbs_worker_destroy(transport->workers);
+    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = next) {
+        next = vp->next;
+        while (vp->operations != NULL) {
+            struct verbs_operation *operation = vp->operations;
+
+            if (operation->kind == VERBS_SEND)
+                verbs_send_done(operation, UCS_ERR_CANCELED);
+            else if (operation->kind == VERBS_RECEIVE)
+                verbs_receive_done(operation, UCS_ERR_CANCELED);
+            else
+                verbs_operation_free(operation);
+        }
+        verbs_path_task(vp, VERBS_TASK_CLOSE);
+    }
+}
+
+/*
+ * Looks whether closed paths have waited too long for their operations, as it happens when the
+ * device vanished. Then all paths of this transport have to go, and the workers with them: that
+ * ends every access for certain.
+ */
+static void check_closing(struct verbs_transport *transport)
+{
+    uint64_t now = ninja_now_ms();
+    bool all_closing = true;
+
+    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next) {
+        if (vp->state != VERBS_PATH_CLOSING) {
+            all_closing = false;
+        } else if (!transport->broken && now >= vp->close_deadline_ms) {
+            transport->broken = true;
+            ninja_log(transport->base.core, 0,
+                      "%s: UCX does not end what it had begun on a path within %u ms of its end; "
+                      "all paths over this device are given up",
+                      transport->device_name, VERBS_CLOSE_LIMIT_MS);
+        }
+    }
+    if (!transport->broken)
+        return;
+    if (all_closing) {
+        give_up_workers(transport);
+        return;
+    }
+    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next)
+        verbs_path_fail(vp, -EIO, "another path over this device could not be ended");
+}
+
+/* --- The transport --------------------------------------------------------------------------- */
+
+static int verbs_progress(struct ninja_transport *base)
+{
+    struct verbs_transport *transport = verbs_of(base);
+    unsigned progressed = 0;
+
+    if (transport->busy)
+        return 0;
+    transport->busy = true;
+    transport->handled = 0;
+    for (struct verbs_worker *worker = transport->workers; worker != NULL; worker = worker->next)
+        progressed += ucp_worker_progress(worker->ucp);
+    if (transport->tasks != NULL)
+        verbs_tasks_run(transport);
+    if (transport->holding > 0)
+        for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next)
+            verbs_receive_held(vp);
+    if (transport->closing > 0)
+        check_closing(transport);
+    if (transport->workers != NULL && transport->workers->next != NULL)
+        verbs_workers_expire(transport);
+    /*
+     * The control thread sleeps on the event file after a pass without result; the application's
+     * thread polls, and must not pay for events.
+     */
+    if (progressed == 0 && transport->handled == 0 && base->core->control_progress &&
+        !verbs_workers_arm(transport))
+        progressed = 1;
+    if (transport->tasks != NULL)
+        verbs_tasks_run(transport);
+    transport->busy = false;
+    return transport->handled > 0 ? transport->handled : progressed > 0;
+}
+
+/* Finds the device and checks that it can be used; sets the UCX names for it. */
+static int find_device(struct verbs_transport *transport, const char *wanted, char *ucx_device,
+                       size_t size, char *why, size_t why_size)
+{
+    struct ninja_verbs_device *device = &transport->device;
+    int rc;
+
+    rc = ninja_verbs_device_find(NINJA_VERBS_SYSFS, wanted, device, why, why_size);
+    if (rc == 0)
+        rc = ninja_verbs_device_check_node(NINJA_VERBS_NODES, device, why, why_size);
+    if (rc == 0)
+        rc = ninja_verbs_memlock_check(why, why_size);
+    if (rc != 0)
+        return rc;
+    snprintf(transport->device_name, sizeof(transport->device_name), "RDMA device %s",
+             device->name);
+    snprintf(ucx_device, size, "%s:%u", device->name, device->port);
+    if (ninja_verbs_device_open_files(device) > 0)
+        ninja_log(
+            transport->base.core, 0,
+            "%s is already open in this process: another component of Open MPI uses it, so it "
+            "cannot be given up (exclude btl openib, btl uct, mtl ofi, pml ucx and osc ucx)",
+            transport->device_name);
+    return 0;
+}
+
+static void destroy(struct verbs_transport *transport)
+{
+    while (transport->workers != NULL)
+        verbs_worker_destroy(transport->workers);
+    if (transport->context != NULL)
+        ucp_cleanup(transport->context);
+    if (transport->base.event_fd >= 0)
+        close(transport->base.event_fd);
+    while (transport->free_operations != NULL) {
+        struct verbs_operation *operation = transport->free_operations;
+
+        transport->free_operations = operation->next;
+        free(operation);
+    }
+    free(transport->slots);
+    free(transport);
+}
+
+static int verbs_open(struct ninja_core *core, const char *device, struct ninja_transport **out,
+                      char *why, size_t why_size)
+{
+    struct verbs_transport *transport = calloc(1, sizeof(*transport));
+    struct verbs_worker *worker;
+    char ucx_device[80];
+    const char *tls;
+    int rc;
+
+    if (transport == NULL) {
+        snprintf(why, why_size, "out of memory");
+        return -ENOMEM;
+    }
+    transport->base = (struct ninja_transport){&ninja_transport_verbs, core, -1};
+    if (strncmp(device, TEST_PREFIX, strlen(TEST_PREFIX)) == 0) {
+        tls = "tcp";
+        snprintf(ucx_device, sizeof(ucx_device), "%s", device + strlen(TEST_PREFIX));
+        snprintf(transport->device_name, sizeof(transport->device_name), "%s", device);
+    } else {
+        /* RC for data, and UD to set it up. */
+        tls = "rc";
+        rc = find_device(transport, device, ucx_device, sizeof(ucx_device), why, why_size);
+        if (rc != 0)
+            goto destroy;
+    }
+    transport->base.event_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (transport->base.event_fd < 0) {
+        rc = -errno;
+        snprintf(why, why_size, "no event file: %s", strerror(-rc));
+        goto destroy;
+    }
+    rc = verbs_context_create(transport, ucx_device, tls, why, why_size);
+    if (rc != 0)
+        goto destroy;
+    rc = verbs_worker_create(transport, &worker);
+    if (rc != 0) {
+        snprintf(why, why_size, "UCX cannot use %s: %s; the job runs on the lifeline",
+                 transport->device_name, strerror(-rc));
+        goto destroy;
+    }
+    *out = &transport->base;
+    return 0;
+destroy:
+    destroy(transport);
+    return rc;
+}
+
+static void verbs_close(struct ninja_transport *base)
+{
+    struct verbs_transport *transport = verbs_of(base);
+    struct ninja_verbs_device device = transport->device;
+    struct ninja_core *core = base->core;
+    unsigned files;
+
+    destroy(transport);
+    files = ninja_verbs_device_open_files(&device);
+    if (files > 0)
+        ninja_log(core, 0, "RDMA device %s: %u file(s) of it are still open in this process",
+                  device.name, files);
+}
+
+static int verbs_address(struct ninja_transport *base, void *address, size_t *size)
+{
+    struct verbs_worker *worker = verbs_of(base)->workers;
+    struct verbs_address head = {VERBS_ADDRESS_MAGIC, (uint32_t)worker->address_size};
+
+    if (sizeof(head) + worker->address_size > NINJA_TRANSPORT_ADDRESS_MAX)
+        return -EMSGSIZE;
+    memcpy(address, &head, sizeof(head));
+    memcpy((unsigned char *)address + sizeof(head), worker->address, worker->address_size);
+    *size = sizeof(head) + worker->address_size;
+    return 0;
+}
+
+const struct ninja_transport_ops ninja_transport_verbs = {
+    .name = "verbs",
+    .landing_can_cancel = false,
+    .open = verbs_open,
+    .close = verbs_close,
+    .address = verbs_address,
+    .path_open = verbs_path_open,
+    .path_pump = verbs_path_pump,
+    .path_close = verbs_path_close,
+    .progress = verbs_progress,
+};

@@ -1,0 +1,446 @@
+/*
+ * The verbs transport's paths: how they connect, send, fail and close.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "transport-verbs.h"
+
+/* So much may be in flight on a path: enough to fill a fabric, little enough to drain at once. */
+#define SENDS_MAX      32
+#define SEND_BYTES_MAX (4U * 1024U * 1024U)
+
+/* --- Operations ------------------------------------------------------------------------------ */
+
+struct verbs_operation *verbs_operation_new(struct verbs_path *vp, int kind)
+{
+    struct verbs_transport *transport = vp->transport;
+    struct verbs_operation *operation = transport->free_operations;
+
+    if (operation != NULL)
+        transport->free_operations = operation->next;
+    else
+        operation = malloc(sizeof(*operation));
+    if (operation == NULL)
+        return NULL;
+    operation->owner = vp;
+    operation->kind = kind;
+    operation->frame = NULL;
+    operation->bytes = 0;
+    operation->buffer = NULL;
+    operation->previous = NULL;
+    operation->next = vp->operations;
+    if (vp->operations != NULL)
+        vp->operations->previous = operation;
+    vp->operations = operation;
+    return operation;
+}
+
+void verbs_operation_free(struct verbs_operation *operation)
+{
+    struct verbs_transport *transport = operation->owner->transport;
+
+    if (operation->previous != NULL)
+        operation->previous->next = operation->next;
+    else
+        operation->owner->operations = operation->next;
+    if (operation->next != NULL)
+        operation->next->previous = operation->previous;
+    operation->next = transport->free_operations;
+    transport->free_operations = operation;
+}
+
+/* --- Sending --------------------------------------------------------------------------------- */
+
+/* A send is over: its frame goes back. */
+void verbs_send_done(struct verbs_operation *operation, ucs_status_t status)
+{
+    struct verbs_path *vp = operation->owner;
+    struct ninja_frame *frame = operation->frame;
+
+    vp->sends--;
+    vp->send_bytes -= operation->bytes;
+    verbs_operation_free(operation);
+    if (frame != NULL)
+        ninja_path_sent(vp->path, frame);
+    if (vp->state == VERBS_PATH_CLOSING)
+        verbs_path_task(vp, VERBS_TASK_CLOSE);
+    else if (status != UCS_OK)
+        verbs_path_fail(vp, verbs_error(status), ucs_status_string(status));
+    else if (!vp->pumping)
+        verbs_path_task(vp, VERBS_TASK_PUMP);
+}
+
+static void on_sent(void *request, ucs_status_t status, void *context)
+{
+    struct verbs_operation *operation = context;
+
+    ucp_request_free(request);
+    operation->owner->transport->handled++;
+    verbs_send_done(operation, status);
+}
+
+static void send_message(struct verbs_operation *operation, enum verbs_message message,
+                         const void *header, size_t header_size, const void *payload, size_t count,
+                         bool vector)
+{
+    struct verbs_path *vp = operation->owner;
+    ucp_request_param_t param = {
+        .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                        UCP_OP_ATTR_FIELD_DATATYPE | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
+        .cb.send = on_sent,
+        .user_data = operation,
+        .datatype = vector ? ucp_dt_make_iov() : ucp_dt_make_contig(1),
+        .memory_type = UCS_MEMORY_TYPE_HOST,
+    };
+    ucs_status_ptr_t request;
+
+    vp->sends++;
+    vp->send_bytes += operation->bytes;
+    request = ucp_am_send_nbx(vp->endpoint, message, header, header_size, payload, count, &param);
+    if (!UCS_PTR_IS_PTR(request))
+        verbs_send_done(operation, UCS_PTR_STATUS(request));
+}
+
+/* Returns false if memory is exhausted: the frame has been given back and the path has failed. */
+static bool send_frame(struct verbs_path *vp, struct ninja_frame *frame)
+{
+    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_SEND);
+    const void *payload = frame->data;
+    size_t count = frame->inline_length;
+    bool vector = frame->inline_length > 0 && frame->place_length > 0;
+
+    if (operation == NULL) {
+        ninja_path_sent(vp->path, frame);
+        verbs_path_fail(vp, -ENOMEM, "no memory to send");
+        return false;
+    }
+    operation->frame = frame;
+    operation->bytes = ninja_frame_length(frame);
+    /* A copy: the link may change the frame's header, to replay it, while UCX still reads ours. */
+    operation->frame_header.to = vp->peer;
+    operation->frame_header.frame = frame->header;
+    if (vector) {
+        operation->iov[0].buffer = frame->data;
+        operation->iov[0].length = frame->inline_length;
+        operation->iov[1].buffer = (void *)(uintptr_t)frame->place;
+        operation->iov[1].length = frame->place_length;
+        payload = operation->iov;
+        count = 2;
+    } else if (frame->place_length > 0) {
+        payload = frame->place;
+        count = frame->place_length;
+    }
+    send_message(operation, VERBS_MESSAGE_FRAME, &operation->frame_header,
+                 sizeof(operation->frame_header), payload, count, vector);
+    return true;
+}
+
+static void pump(struct verbs_path *vp)
+{
+    struct ninja_frame *frame;
+
+    if (vp->pumping)
+        return;
+    vp->pumping = true;
+    while (vp->state == VERBS_PATH_LIVE && !vp->failed && vp->sends < SENDS_MAX &&
+           vp->send_bytes < SEND_BYTES_MAX && (frame = ninja_path_next(vp->path)) != NULL)
+        if (!send_frame(vp, frame))
+            break;
+    vp->pumping = false;
+}
+
+void verbs_path_pump(struct ninja_path *path)
+{
+    if (path->transport_data != NULL)
+        pump(path->transport_data);
+}
+
+/* Sends HELLO, with our address, or WELCOME. Returns 0 or -ENOMEM. */
+static int send_hello(struct verbs_path *vp, enum verbs_message message)
+{
+    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_SEND);
+    bool hello = message == VERBS_MESSAGE_HELLO;
+
+    if (operation == NULL)
+        return -ENOMEM;
+    operation->hello = (struct verbs_hello){
+        .to = vp->peer,
+        .from = vp->handle,
+        .sender = vp->transport->base.core->id,
+        .nonce = vp->path->nonce,
+        .generation = vp->path->generation,
+    };
+    send_message(operation, message, &operation->hello, sizeof(operation->hello),
+                 hello ? vp->worker->address : NULL, hello ? vp->worker->address_size : 0, false);
+    return 0;
+}
+
+/* --- Paths ----------------------------------------------------------------------------------- */
+
+struct verbs_path *verbs_path_find(struct verbs_transport *transport, struct verbs_handle handle)
+{
+    struct verbs_path *vp =
+        handle.slot < transport->slot_count ? transport->slots[handle.slot] : NULL;
+
+    return vp != NULL && vp->handle.use == handle.use && !vp->failed &&
+                   (vp->state == VERBS_PATH_LIVE || vp->state == VERBS_PATH_CONNECTING)
+               ? vp
+               : NULL;
+}
+
+void verbs_path_task(struct verbs_path *vp, enum verbs_task task)
+{
+    if (vp->tasks == 0) {
+        vp->next_task = vp->transport->tasks;
+        vp->transport->tasks = vp;
+    }
+    vp->tasks |= task;
+}
+
+void verbs_path_fail(struct verbs_path *vp, int error, const char *why)
+{
+    if (vp->failed || vp->state == VERBS_PATH_CLOSING)
+        return;
+    vp->failed = true;
+    vp->error = error;
+    snprintf(vp->why, sizeof(vp->why), "%s", why);
+    verbs_path_task(vp, VERBS_TASK_FAIL);
+}
+
+static void on_error(void *context, ucp_ep_h endpoint, ucs_status_t status)
+{
+    verbs_path_fail(context, verbs_error(status), ucs_status_string(status));
+}
+
+static int connect_endpoint(struct verbs_path *vp, const void *address)
+{
+    ucp_ep_params_t params = {
+        .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
+                      UCP_EP_PARAM_FIELD_ERR_HANDLER,
+        .address = address,
+        .err_mode = UCP_ERR_HANDLING_MODE_PEER,
+        .err_handler = {.cb = on_error, .arg = vp},
+    };
+
+    return verbs_error(ucp_ep_create(vp->worker->ucp, &params, &vp->endpoint));
+}
+
+/* Gives `vp` a slot and puts it into the list. */
+static int add_path(struct verbs_transport *transport, struct verbs_path *vp)
+{
+    size_t slot = 0;
+
+    while (slot < transport->slot_count && transport->slots[slot] != NULL)
+        slot++;
+    if (slot == transport->slot_count) {
+        size_t count = slot == 0 ? 16 : slot * 2;
+        struct verbs_path **slots = realloc(transport->slots, count * sizeof(struct verbs_path *));
+
+        if (slots == NULL)
+            return -ENOMEM;
+        memset(slots + slot, 0, (count - slot) * sizeof(struct verbs_path *));
+        transport->slots = slots;
+        transport->slot_count = count;
+    }
+    vp->handle = (struct verbs_handle){.slot = (uint32_t)slot, .use = ++transport->next_use};
+    transport->slots[slot] = vp;
+    vp->next = transport->paths;
+    if (vp->next != NULL)
+        vp->next->previous = vp;
+    transport->paths = vp;
+    return 0;
+}
+
+/* Forgets and frees `vp`, which has no endpoint and no operations left. */
+static void remove_path(struct verbs_path *vp)
+{
+    struct verbs_transport *transport = vp->transport;
+    struct verbs_worker *worker = vp->worker;
+
+    verbs_receive_drop(vp);
+    if (vp->previous != NULL)
+        vp->previous->next = vp->next;
+    else
+        transport->paths = vp->next;
+    if (vp->next != NULL)
+        vp->next->previous = vp->previous;
+    transport->slots[vp->handle.slot] = NULL;
+    free(vp->peer_address);
+    free(vp);
+    if (worker != NULL)
+        verbs_worker_leave(worker);
+}
+
+int verbs_path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
+{
+    struct verbs_transport *transport = (struct verbs_transport *)path->transport;
+    struct verbs_address head;
+    struct verbs_path *vp;
+    int rc;
+
+    if (transport->broken)
+        return -ENODEV;
+    if (size < sizeof(head))
+        return -EPROTO;
+    memcpy(&head, address, sizeof(head));
+    if (head.magic != VERBS_ADDRESS_MAGIC || head.size != size - sizeof(head) || head.size == 0)
+        return -EPROTO;
+    vp = calloc(1, sizeof(*vp));
+    if (vp == NULL)
+        return -ENOMEM;
+    vp->transport = transport;
+    vp->path = path;
+    rc = add_path(transport, vp);
+    if (rc != 0) {
+        free(vp);
+        return rc;
+    }
+    path->transport_data = vp;
+    vp->state = VERBS_PATH_WAITING;
+    if (!initiator)
+        return 0;
+    vp->state = VERBS_PATH_CONNECTING;
+    rc = verbs_worker_for(transport, address, size, &vp->worker);
+    if (rc != 0)
+        goto remove;
+    vp->worker->paths++;
+    rc = connect_endpoint(vp, (const unsigned char *)address + sizeof(head));
+    if (rc != 0)
+        goto remove;
+    /* A failure from here on is told like any other failure of the path. */
+    rc = send_hello(vp, VERBS_MESSAGE_HELLO);
+    if (rc != 0)
+        verbs_path_fail(vp, rc, "no memory to send");
+    return 0;
+remove:
+    path->transport_data = NULL;
+    remove_path(vp);
+    return rc;
+}
+
+/* The initiator's HELLO has come: completes our side. */
+static void answer_hello(struct verbs_path *vp)
+{
+    int rc = connect_endpoint(vp, vp->peer_address);
+
+    free(vp->peer_address);
+    vp->peer_address = NULL;
+    vp->state = VERBS_PATH_LIVE;
+    if (rc == 0)
+        rc = send_hello(vp, VERBS_MESSAGE_WELCOME);
+    if (rc != 0)
+        verbs_path_fail(vp, rc, "no endpoint");
+    else
+        pump(vp);
+}
+
+/* --- Closing --------------------------------------------------------------------------------- */
+
+static void on_endpoint_closed(void *request, ucs_status_t status, void *context)
+{
+    struct verbs_operation *operation = context;
+    struct verbs_path *vp = operation->owner;
+
+    ucp_request_free(request);
+    verbs_operation_free(operation);
+    verbs_path_task(vp, VERBS_TASK_CLOSE);
+}
+
+/* Closes the endpoint by force: UCX then calls back for all that is in flight, from its progress.
+ */
+static void close_endpoint(struct verbs_path *vp)
+{
+    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_CLOSE);
+    ucp_request_param_t param = {
+        .op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
+        .flags = UCP_EP_CLOSE_FLAG_FORCE,
+    };
+    ucs_status_ptr_t request;
+
+    if (operation != NULL) {
+        param.op_attr_mask |= UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+        param.cb.send = on_endpoint_closed;
+        param.user_data = operation;
+    }
+    request = ucp_ep_close_nbx(vp->endpoint, &param);
+    vp->endpoint = NULL;
+    if (operation != NULL && !UCS_PTR_IS_PTR(request))
+        verbs_operation_free(operation);
+    else if (operation == NULL && UCS_PTR_IS_PTR(request))
+        ucp_request_free(request);
+}
+
+/* Closes what is open of `vp`; when nothing is in flight any more, the core hears that it is
+ * closed. */
+static void continue_closing(struct verbs_path *vp)
+{
+    struct ninja_path *path = vp->path;
+    struct verbs_transport *transport = vp->transport;
+
+    if (vp->endpoint != NULL)
+        close_endpoint(vp);
+    verbs_receive_drop(vp);
+    /* UCX may have called back from the closing: then this task is there again. */
+    if (vp->operations != NULL || vp->tasks != 0)
+        return;
+    transport->closing--;
+    path->transport_data = NULL;
+    remove_path(vp);
+    ninja_path_closed(path);
+}
+
+/* Does what was put off while UCX was on the call stack. */
+void verbs_tasks_run(struct verbs_transport *transport)
+{
+    struct verbs_path *vp;
+
+    while ((vp = transport->tasks) != NULL) {
+        unsigned tasks = vp->tasks;
+
+        transport->tasks = vp->next_task;
+        vp->tasks = 0;
+        if (vp->state == VERBS_PATH_CLOSING) {
+            continue_closing(vp);
+        } else if (vp->failed) {
+            if (tasks & VERBS_TASK_FAIL)
+                ninja_path_failed(vp->path, vp->error, vp->why);
+        } else {
+            if (tasks & VERBS_TASK_CONNECT)
+                answer_hello(vp);
+            pump(vp);
+        }
+    }
+}
+
+/* Runs the tasks unless somebody further up the call stack will. */
+static void run_tasks_if_free(struct verbs_transport *transport)
+{
+    if (transport->busy)
+        return;
+    transport->busy = true;
+    verbs_tasks_run(transport);
+    transport->busy = false;
+}
+
+void verbs_path_close(struct ninja_path *path)
+{
+    struct verbs_path *vp = path->transport_data;
+
+    if (vp == NULL) {
+        ninja_path_closed(path);
+        return;
+    }
+    if (vp->state == VERBS_PATH_CLOSING)
+        return;
+    vp->state = VERBS_PATH_CLOSING;
+    vp->close_deadline_ms = ninja_now_ms() + VERBS_CLOSE_LIMIT_MS;
+    vp->transport->closing++;
+    verbs_path_task(vp, VERBS_TASK_CLOSE);
+    run_tasks_if_free(vp->transport);
+}

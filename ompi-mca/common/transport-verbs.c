@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -118,6 +119,12 @@ static int verbs_progress(struct ninja_transport *base)
         progressed = 1;
     if (transport->tasks != NULL)
         verbs_tasks_run(transport);
+    if (transport->kicked && transport->closing == 0) {
+        uint64_t count;
+
+        transport->kicked = false;
+        (void)!read(transport->kick_fd, &count, sizeof(count));
+    }
     transport->busy = false;
     return transport->handled > 0 ? transport->handled : progressed > 0;
 }
@@ -154,6 +161,8 @@ static void destroy(struct verbs_transport *transport)
         verbs_worker_destroy(transport->workers);
     if (transport->context != NULL)
         ucp_cleanup(transport->context);
+    if (transport->kick_fd >= 0)
+        close(transport->kick_fd);
     if (transport->base.event_fd >= 0)
         close(transport->base.event_fd);
     while (transport->free_operations != NULL) {
@@ -164,6 +173,21 @@ static void destroy(struct verbs_transport *transport)
     }
     free(transport->slots);
     free(transport);
+}
+
+/* The event file: over those of all workers, and our own. */
+static int open_events(struct verbs_transport *transport)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    transport->base.event_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (transport->base.event_fd < 0)
+        return -errno;
+    transport->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (transport->kick_fd < 0 ||
+        epoll_ctl(transport->base.event_fd, EPOLL_CTL_ADD, transport->kick_fd, &event) != 0)
+        return -errno;
+    return 0;
 }
 
 static int verbs_open(struct ninja_core *core, const char *device, struct ninja_transport **out,
@@ -180,6 +204,7 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
         return -ENOMEM;
     }
     transport->base = (struct ninja_transport){&ninja_transport_verbs, core, -1};
+    transport->kick_fd = -1;
     if (strncmp(device, TEST_PREFIX, strlen(TEST_PREFIX)) == 0) {
         tls = "tcp";
         snprintf(ucx_device, sizeof(ucx_device), "%s", device + strlen(TEST_PREFIX));
@@ -191,9 +216,8 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
         if (rc != 0)
             goto destroy;
     }
-    transport->base.event_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (transport->base.event_fd < 0) {
-        rc = -errno;
+    rc = open_events(transport);
+    if (rc != 0) {
         snprintf(why, why_size, "no event file: %s", strerror(-rc));
         goto destroy;
     }

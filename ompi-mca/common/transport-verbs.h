@@ -26,8 +26,6 @@
 #include "transport.h"
 #include "verbs-device.h"
 
-extern const struct ninja_transport_ops ninja_transport_verbs;
-
 /* Active messages of UCX that we use. */
 enum verbs_message { VERBS_MESSAGE_FRAME, VERBS_MESSAGE_HELLO, VERBS_MESSAGE_WELCOME };
 
@@ -152,9 +150,11 @@ struct verbs_transport {
     uint32_t next_use;
     unsigned holding; /* paths with held frames */
     unsigned closing; /* paths that are CLOSING */
-    bool busy;        /* UCX, or the list of tasks, is on the call stack */
-    bool broken;      /* UCX does not give operations back: no new paths, the workers go */
-    int handled;      /* frames, in this call of progress() */
+    int kick_fd;      /* keeps the event file readable when UCX has no event for what we wait for */
+    bool kicked;
+    bool busy;   /* UCX, or the list of tasks, is on the call stack */
+    bool broken; /* UCX does not give operations back: no new paths, the workers go */
+    int handled; /* frames, in this call of progress() */
     struct verbs_operation *free_operations;
 };
 
@@ -220,6 +220,9 @@ void verbs_path_close(struct ninja_path *path);
 
 /* Notes what is to be done for `vp` when UCX is off the call stack. */
 void verbs_path_task(struct verbs_path *vp, enum verbs_task task);
+
+/* Makes sure that progress() is called although UCX may have no event. */
+void verbs_kick(struct verbs_transport *transport);
 
 /* Does what was put off while UCX was on the call stack; transport->busy is true. */
 void verbs_tasks_run(struct verbs_transport *transport);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core.h"
 #include "transport-verbs.h"
@@ -194,6 +195,16 @@ struct verbs_path *verbs_path_find(struct verbs_transport *transport, struct ver
                : NULL;
 }
 
+void verbs_kick(struct verbs_transport *transport)
+{
+    const uint64_t one = 1;
+
+    if (transport->kicked)
+        return;
+    transport->kicked = true;
+    (void)!write(transport->kick_fd, &one, sizeof(one));
+}
+
 void verbs_path_task(struct verbs_path *vp, enum verbs_task task)
 {
     if (vp->tasks == 0) {
@@ -201,6 +212,8 @@ void verbs_path_task(struct verbs_path *vp, enum verbs_task task)
         vp->transport->tasks = vp;
     }
     vp->tasks |= task;
+    if (!vp->transport->busy)
+        verbs_kick(vp->transport);
 }
 
 void verbs_path_fail(struct verbs_path *vp, int error, const char *why)
@@ -431,6 +444,7 @@ static void run_tasks_if_free(struct verbs_transport *transport)
 void verbs_path_close(struct ninja_path *path)
 {
     struct verbs_path *vp = path->transport_data;
+    struct verbs_transport *transport;
 
     if (vp == NULL) {
         ninja_path_closed(path);
@@ -438,9 +452,12 @@ void verbs_path_close(struct ninja_path *path)
     }
     if (vp->state == VERBS_PATH_CLOSING)
         return;
+    transport = vp->transport;
     vp->state = VERBS_PATH_CLOSING;
     vp->close_deadline_ms = ninja_now_ms() + VERBS_CLOSE_LIMIT_MS;
-    vp->transport->closing++;
+    transport->closing++;
     verbs_path_task(vp, VERBS_TASK_CLOSE);
-    run_tasks_if_free(vp->transport);
+    run_tasks_if_free(transport);
+    if (transport->closing > 0)
+        verbs_kick(transport);
 }

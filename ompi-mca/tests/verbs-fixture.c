@@ -163,8 +163,8 @@ static void end_open(struct end *end, uint64_t id, const char *device)
     rc = ninja_transport_verbs.open(&end->core, device, &end->transport, why, sizeof(why));
     if (rc != 0)
         fail_msg("open %s: %s (%s)", device, why, strerror(-rc));
-    assert_int_equal(ninja_transport_verbs.address(end->transport, end->address, &end->address_size),
-                     0);
+    assert_int_equal(
+        ninja_transport_verbs.address(end->transport, end->address, &end->address_size), 0);
 }
 
 void ends_open(struct end ends[2], const char *device)

@@ -1,8 +1,8 @@
 /*
  * For tests of the verbs transport: two ends that stand for the core above it, in one process.
  *
- * It answers what transport.h asks of the core in the simplest way that can check everything: frames are numbered and
- * filled with a pattern, each must come back and arrive at most once.
+ * It answers what transport.h asks of the core in the simplest way that can check everything:
+ * frames are numbered and filled with a pattern, each must come back and arrive at most once.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -33,11 +33,11 @@ struct end {
     bool arrived[FRAMES_MAX + 1]; /* by number */
     unsigned arrivals, disordered, corrupt, duplicates, landings_overlapped;
     uint64_t last_arrived;
-    unsigned char *landing;     /* of GET_DATA, at the frame's offset */
+    unsigned char *landing; /* of GET_DATA, at the frame's offset */
     bool landing_active;
     unsigned placed;
-    enum ninja_landing force;   /* NINJA_LANDING_DISCARD or WAIT: the answer for numbered frames */
-    unsigned asked;             /* how often with WAIT */
+    enum ninja_landing force; /* NINJA_LANDING_DISCARD or WAIT: the answer for numbered frames */
+    unsigned asked;           /* how often with WAIT */
 
     bool closed;
     int failed; /* the error, 0 if none */
@@ -56,7 +56,8 @@ int path_open_one(struct end *end, struct end *peer, uint32_t generation, bool i
 /* Closes the path of `end` and waits until the transport has answered. */
 void path_close_one(struct end ends[2], struct end *end);
 
-/* Queues a frame of `type` with so much payload of each kind; both parts are filled. Returns its number. */
+/* Queues a frame of `type` with so much payload of each kind; both parts are filled. Returns its
+ * number. */
 uint64_t frame_queue(struct end *end, enum ninja_frame_type type, uint32_t inline_length,
                      uint32_t place_length);
 

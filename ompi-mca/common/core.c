@@ -152,6 +152,9 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     rc = ninja_control_create(core);
     if (rc != 0)
         goto no_control;
+    rc = ninja_fault_parse(&core->fault, core->config.fault, why, why_size);
+    if (rc != 0)
+        goto no_lifeline;
     rc = ninja_fabrics_configure(core, core->config.fabrics, why, why_size);
     if (rc != 0)
         goto no_lifeline;
@@ -482,6 +485,8 @@ int ninja_core_pass(struct ninja_core *core)
         link->in_acknowledge_list = false;
         ninja_link_pump(link);
     }
+    if (core->fault.reset > 0 && moved > 0)
+        ninja_fault_pass(core, moved);
     return moved;
 }
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "fabric.h"
+#include "fault.h"
 #include "gate.h"
 #include "link.h"
 
@@ -121,6 +122,7 @@ struct ninja_core {
     unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
     bool lost_links;         /* some link has failed since the upper layer last looked */
 
+    struct ninja_fault fault;
     struct ninja_control *control;
     const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
 };

@@ -104,11 +104,11 @@ static int ninja_register_parameters(void)
                    "Socket of the guest agent, or 'none' (default: /run/symvirt/agent.sock; an "
                    "absent agent is normal)",
                    &config->agent);
-    text_parameter("fault",
-                   "Fault injection for tests, as KEY=VALUE,...; keys: reset (lifelines broken per "
-                   "1000 frames), seed "
-                   "(default: none)",
-                   &config->fault);
+    text_parameter(
+        "fault",
+        "Fault injection for tests, as KEY=VALUE,...; keys: reset (a lifeline is broken for "
+        "every so many frames), seed (default: none)",
+        &config->fault);
     unsigned_parameter("drain_limit",
                        "Milliseconds that a path may drain before it is closed by force",
                        &config->drain_limit_ms);

@@ -1,0 +1,388 @@
+/*
+ * Links: order, duplicates, numbers beyond 32 bits, retention marks, replay, landings of large
+ * data.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "rig.h"
+
+#include <errno.h>
+
+static void count_completion(void *context, int status)
+{
+    rig->completions++;
+}
+
+static struct ninja_path *lifeline(void)
+{
+    return &rig->link->lifeline_path;
+}
+
+/* Opens the rig's path as initiator; our half-link is on it afterwards. */
+static void open_path(void)
+{
+    rig->path->peer_up = true;
+    ninja_path_handle(rig->path, NINJA_PATH_START);
+    ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
+    ninja_path_handle(rig->path, NINJA_PATH_ECHO);
+    assert_int_equal(rig->path->state, NINJA_PATH_OPEN);
+    rig_give_back(&rig->lifeline);
+    rig_give_back(&rig->device);
+}
+
+static void assert_received(const uint64_t *numbers, unsigned count)
+{
+    assert_int_equal(rig->received_count, count);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(rig->received[i], numbers[i]);
+}
+
+static void early_frames_wait_for_their_turn(void **state)
+{
+    const uint64_t in_order[] = {1, 2, 3, 4, 5};
+
+    rig_arrive(lifeline(), 3);
+    rig_arrive(lifeline(), 5);
+    rig_arrive(lifeline(), 1);
+    assert_received(in_order, 1);
+    rig_arrive(lifeline(), 4);
+    rig_arrive(lifeline(), 2);
+    assert_received(in_order, 5);
+    assert_int_equal(rig->link->data.early_bytes, 0);
+    assert_null(rig->link->data.early);
+}
+
+static void duplicates_are_dropped_and_acknowledged_again(void **state)
+{
+    const uint64_t once[] = {1, 2, 3};
+
+    rig_arrive(lifeline(), 1);
+    rig_arrive(lifeline(), 3);
+    rig_arrive(lifeline(), 1);
+    rig_arrive(lifeline(), 3);
+    rig_arrive(lifeline(), 2);
+    rig_arrive(lifeline(), 2);
+    assert_received(once, 3);
+    assert_int_equal(rig->link->counters.duplicates, 3);
+    assert_true(rig->link->data.acknowledge_now);
+    (void)ninja_core_pass(rig->core);
+    assert_int_equal(rig->lifeline.sent[rig->lifeline.count - 1]->header.type, NINJA_FRAME_ACK);
+    assert_int_equal(rig->lifeline.sent[rig->lifeline.count - 1]->header.acknowledged, 3);
+}
+
+static void numbers_go_beyond_32_bits(void **state)
+{
+    const uint64_t base = UINT32_MAX - 1;
+    const uint64_t numbers[] = {base + 1, base + 2, base + 3, base + 4};
+
+    rig->link->data.received = base;
+    rig->link->data.next_sequence = base + 1;
+    rig->link->data.acknowledged = base;
+    for (unsigned i = 4; i > 0; i--)
+        rig_arrive(lifeline(), base + i);
+    assert_received(numbers, 4);
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(rig_send(8));
+    assert_int_equal(rig->lifeline.sent[3]->header.sequence, base + 4);
+    ninja_link_acknowledged(rig->link, &rig->link->data, base + 3);
+    assert_int_equal(rig->link->data.head->header.sequence, base + 4);
+}
+
+static void impossible_acknowledgements_are_ignored(void **state)
+{
+    assert_true(rig_send(8));
+    ninja_link_acknowledged(rig->link, &rig->link->data, 2);
+    assert_non_null(rig->link->data.head);
+    ninja_link_acknowledged(rig->link, &rig->link->data, UINT64_MAX);
+    assert_non_null(rig->link->data.head);
+    ninja_link_acknowledged(rig->link, &rig->link->data, 1);
+    assert_null(rig->link->data.head);
+    ninja_link_acknowledged(rig->link, &rig->link->data, 1);
+}
+
+static void below_the_low_mark_a_copy_is_complete_at_once(void **state)
+{
+    assert_true(rig_send(9000));
+    assert_int_equal(rig->completions, 0);
+    assert_int_equal(rig->link->data.retained_bytes, 9000);
+}
+
+static void above_the_low_mark_completion_waits_for_the_acknowledgement(void **state)
+{
+    assert_true(rig_send(9000));
+    assert_true(rig_send(1000));
+    assert_false(rig_send(100));
+    assert_int_equal(rig->lifeline.sent[2]->header.flags & NINJA_FRAME_ACK_NOW,
+                     NINJA_FRAME_ACK_NOW);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 0);
+    ninja_link_acknowledged(rig->link, &rig->link->data, 2);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 0);
+    ninja_link_acknowledged(rig->link, &rig->link->data, 3);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+    assert_int_equal(rig->last_status, 0);
+    assert_int_equal(rig->link->data.retained_bytes, 0);
+    assert_true(rig_send(8));
+}
+
+static void above_the_high_mark_the_link_is_congested(void **state)
+{
+    assert_false(ninja_core_congested(rig->link));
+    while (rig->link->data.retained_bytes < 20000)
+        (void)rig_send(4000);
+    assert_true(ninja_core_congested(rig->link));
+    ninja_link_acknowledged(rig->link, &rig->link->data, 2);
+    assert_false(ninja_core_congested(rig->link));
+}
+
+static void frames_in_place_complete_at_the_acknowledgement(void **state)
+{
+    static const char user[100000];
+    struct ninja_frame *frame = ninja_core_frame_new(rig->core, 16);
+
+    frame->inline_length = 16;
+    frame->place = user;
+    frame->place_length = sizeof(user);
+    assert_false(ninja_core_send(rig->link, frame, 1, count_completion, NULL));
+    assert_int_equal(rig->link->data.retained_bytes, 16);
+    assert_int_equal(rig->lifeline.sent[0]->header.length, 16 + sizeof(user));
+    ninja_link_acknowledged(rig->link, &rig->link->data, 1);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+}
+
+static void replay_sends_again_only_what_the_dead_path_had(void **state)
+{
+    assert_true(rig_send(8)); /* 1: lifeline */
+    open_path();
+    assert_true(rig_send(8)); /* 2, 3: fabric */
+    assert_true(rig_send(8));
+    ninja_link_acknowledged(rig->link, &rig->link->data, 2);
+    rig->device.slow_close = true;
+    ninja_path_failed(rig->path, -EIO, "pulled out");
+    assert_int_equal(rig->link->counters.replayed, 1);
+    for (unsigned i = 0; i < rig->lifeline.count; i++)
+        if (rig->lifeline.sent[i]->header.type == NINJA_FRAME_DATA)
+            assert_int_equal(rig->lifeline.sent[i]->header.sequence, 3);
+    /* Acknowledged while the dead transport still holds it: its memory must wait for the transport.
+     */
+    ninja_link_acknowledged(rig->link, &rig->link->data, 3);
+    assert_null(rig->link->data.head);
+    rig_give_back(&rig->device);
+    ninja_path_closed(rig->path);
+}
+
+static void drained_needs_both_directions(void **state)
+{
+    struct ninja_path_message marker = {.type = NINJA_MESSAGE_MARKER};
+
+    open_path();
+    assert_true(rig_send(8));
+    rig_arrive(rig->path, 1);
+    rig->device.slow_close = true;
+    ninja_path_handle(rig->path, NINJA_PATH_RELEASE);
+    assert_int_equal(rig->path->state, NINJA_PATH_DRAINING);
+    ninja_link_acknowledged(rig->link, &rig->link->data, 1);
+    assert_int_equal(rig->path->state, NINJA_PATH_DRAINING);
+    marker.generation = rig->path->generation;
+    memcpy(marker.fabric, rig->fabric->uuid, sizeof(marker.fabric));
+    marker.last = 2;
+    ninja_path_message_received(rig->link, &marker, sizeof(marker));
+    assert_int_equal(rig->path->state, NINJA_PATH_DRAINING);
+    rig_arrive(rig->path, 2);
+    assert_int_equal(rig->path->state, NINJA_PATH_CLOSING);
+    ninja_path_closed(rig->path);
+}
+
+/* --- Gets
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static unsigned char user_buffer[64];
+
+static struct ninja_frame_header get_data(uint64_t sequence, uint64_t offset, uint32_t length)
+{
+    struct ninja_frame_header header = {
+        .magic = NINJA_FRAME_MAGIC,
+        .type = NINJA_FRAME_GET_DATA,
+        .length = length,
+        .sequence = sequence,
+        .cookie = rig->core->gets[0].cookie,
+        .offset = offset,
+    };
+
+    return header;
+}
+
+static void begin_get(void)
+{
+    memset(user_buffer, 0, sizeof(user_buffer));
+    /* Slots are handed out from the first. */
+    assert_int_equal(
+        ninja_core_get(rig->link, user_buffer, 0x1000, sizeof(user_buffer), count_completion, NULL),
+        0);
+}
+
+static void get_lands_in_place_and_completes_in_order(void **state)
+{
+    struct ninja_frame_header first, second;
+    void *where = NULL;
+
+    begin_get();
+    first = get_data(1, 0, 32);
+    second = get_data(2, 32, 32);
+    assert_int_equal(ninja_path_landing(lifeline(), &second, &where), NINJA_LANDING_PLACE);
+    assert_ptr_equal(where, user_buffer + 32);
+    ninja_path_placed(lifeline(), &second);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 0);
+    assert_int_equal(ninja_path_landing(lifeline(), &first, &where), NINJA_LANDING_PLACE);
+    assert_ptr_equal(where, user_buffer);
+    ninja_path_placed(lifeline(), &first);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+    /* Late duplicates must not touch the buffer, which is the user's again. */
+    assert_int_equal(ninja_path_landing(lifeline(), &second, &where), NINJA_LANDING_DISCARD);
+}
+
+static void second_writer_stops_the_first(void **state)
+{
+    struct ninja_frame_header data;
+    void *where = NULL;
+
+    open_path();
+    begin_get();
+    data = get_data(1, 0, 64);
+    assert_int_equal(ninja_path_landing(rig->path, &data, &where), NINJA_LANDING_PLACE);
+    assert_int_equal(ninja_path_landing(lifeline(), &data, &where), NINJA_LANDING_PLACE);
+    assert_true(rig->path->landing_cancelled);
+    ninja_path_placed(lifeline(), &data);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+    ninja_path_placed(rig->path, &data);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+}
+
+static void second_copy_waits_for_a_writer_that_cannot_be_stopped(void **state)
+{
+    static struct ninja_transport_ops stubborn;
+    struct ninja_frame_header data;
+    unsigned char payload[64];
+    void *where = NULL;
+
+    open_path();
+    begin_get();
+    stubborn = *rig->device.base.ops;
+    stubborn.landing_can_cancel = false;
+    rig->device.base.ops = &stubborn;
+    data = get_data(1, 0, 64);
+    memset(payload, 5, sizeof(payload));
+    assert_int_equal(ninja_path_landing(rig->path, &data, &where), NINJA_LANDING_PLACE);
+    assert_int_equal(ninja_path_landing(lifeline(), &data, &where), NINJA_LANDING_COPY);
+    ninja_path_received(lifeline(), &data, payload);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 0);
+    assert_int_equal(user_buffer[0], 0);
+    /* The first writer ends without success: now the copy may be written. */
+    ninja_path_failed(rig->path, -EIO, "pulled out");
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+    assert_int_equal(user_buffer[0], 5);
+    assert_int_equal(user_buffer[63], 5);
+}
+
+static void unasked_data_goes_nowhere(void **state)
+{
+    struct ninja_frame_header data;
+    unsigned char payload[64] = {9};
+    void *where = user_buffer;
+
+    begin_get();
+    data = get_data(1, 32, 64); /* beyond the end */
+    assert_int_equal(ninja_path_landing(lifeline(), &data, &where), NINJA_LANDING_COPY);
+    ninja_path_received(lifeline(), &data, payload);
+    assert_int_equal(user_buffer[32], 0);
+    data = get_data(2, 0, 64);
+    data.cookie += 1U << 20; /* an older use of the slot */
+    assert_int_equal(ninja_path_landing(lifeline(), &data, &where), NINJA_LANDING_COPY);
+}
+
+static void messages_wait_while_the_inbox_is_full(void **state)
+{
+    struct ninja_frame_header header = {
+        .magic = NINJA_FRAME_MAGIC, .type = NINJA_FRAME_DATA, .sequence = 1};
+    void *where;
+    char payload[6000] = {0};
+
+    rig->core->control_progress = true;
+    header.length = sizeof(payload);
+    assert_int_equal(ninja_path_landing(lifeline(), &header, &where), NINJA_LANDING_COPY);
+    ninja_path_received(lifeline(), &header, payload);
+    assert_int_equal(rig->received_count, 0);
+    header.sequence = 2;
+    assert_int_equal(ninja_path_landing(lifeline(), &header, &where), NINJA_LANDING_WAIT);
+    rig->core->control_progress = false;
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->received_count, 1);
+    assert_int_equal(ninja_path_landing(lifeline(), &header, &where), NINJA_LANDING_COPY);
+}
+
+static void malformed_path_messages_are_ignored(void **state)
+{
+    struct ninja_path_message message = {.type = NINJA_MESSAGE_OFFER, .address_size = 100};
+    char large[sizeof(message) + NINJA_TRANSPORT_ADDRESS_MAX + 1] = {0};
+
+    ninja_path_message_received(rig->link, &message, 3);
+    ninja_path_message_received(rig->link, &message, sizeof(message));
+    message.type = 77;
+    ninja_path_message_received(rig->link, &message, sizeof(message));
+    ninja_path_message_received(rig->link, large, sizeof(large));
+    assert_int_equal(rig->path->state, NINJA_PATH_CLOSED);
+    assert_int_equal(rig->device.opened, 0);
+}
+
+static void malformed_headers_are_refused(void **state)
+{
+    struct ninja_frame_header header = {
+        .magic = NINJA_FRAME_MAGIC, .type = NINJA_FRAME_DATA, .length = 10};
+
+    assert_int_equal(ninja_frame_header_check(&header), 0);
+    header.length = NINJA_FRAME_PAYLOAD_MAX + 1;
+    assert_int_equal(ninja_frame_header_check(&header), -EPROTO);
+    header.length = 0;
+    header.type = NINJA_FRAME_TYPES;
+    assert_int_equal(ninja_frame_header_check(&header), -EPROTO);
+    header.type = NINJA_FRAME_DATA;
+    header.magic = 0;
+    assert_int_equal(ninja_frame_header_check(&header), -EPROTO);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(early_frames_wait_for_their_turn),
+        TEST(duplicates_are_dropped_and_acknowledged_again),
+        TEST(numbers_go_beyond_32_bits),
+        TEST(impossible_acknowledgements_are_ignored),
+        TEST(below_the_low_mark_a_copy_is_complete_at_once),
+        TEST(above_the_low_mark_completion_waits_for_the_acknowledgement),
+        TEST(above_the_high_mark_the_link_is_congested),
+        TEST(frames_in_place_complete_at_the_acknowledgement),
+        TEST(replay_sends_again_only_what_the_dead_path_had),
+        TEST(drained_needs_both_directions),
+        TEST(get_lands_in_place_and_completes_in_order),
+        TEST(second_writer_stops_the_first),
+        TEST(second_copy_waits_for_a_writer_that_cannot_be_stopped),
+        TEST(unasked_data_goes_nowhere),
+        TEST(messages_wait_while_the_inbox_is_full),
+        TEST(malformed_path_messages_are_ignored),
+        TEST(malformed_headers_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,133 @@
+/*
+ * The table of a fabric in a rank, cell by cell, and that a release is answered.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include "rig.h"
+
+#include <errno.h>
+
+/* Actions and next states in the order RESUME RENEW RELEASE IDLE TIMEOUT, written from the
+ * protocol. */
+static const struct ninja_fabric_transition expected[NINJA_FABRIC_STATES][NINJA_FABRIC_EVENTS] = {
+    [NINJA_FABRIC_DOWN] = {{NINJA_FABRIC_DO_OPEN, NINJA_FABRIC_UP},
+                           {NINJA_FABRIC_DO_OPEN, NINJA_FABRIC_UP},
+                           {NINJA_FABRIC_DO_ANSWER, NINJA_FABRIC_DOWN},
+                           {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_DOWN},
+                           {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_DOWN}},
+    [NINJA_FABRIC_UP] = {{NINJA_FABRIC_DO_ANSWER, NINJA_FABRIC_UP},
+                         {NINJA_FABRIC_DO_REOPEN, NINJA_FABRIC_RELEASING},
+                         {NINJA_FABRIC_DO_DRAIN, NINJA_FABRIC_RELEASING},
+                         {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_UP},
+                         {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_UP}},
+    [NINJA_FABRIC_RELEASING] = {{NINJA_FABRIC_DO_RESUME_LATER, NINJA_FABRIC_RELEASING},
+                                {NINJA_FABRIC_DO_RESUME_LATER, NINJA_FABRIC_RELEASING},
+                                {NINJA_FABRIC_DO_JOIN, NINJA_FABRIC_RELEASING},
+                                {NINJA_FABRIC_DO_CLOSE, NINJA_FABRIC_DOWN},
+                                {NINJA_FABRIC_DO_FAIL, NINJA_FABRIC_RELEASING}},
+};
+
+static void table_says_what_the_protocol_says(void **state)
+{
+    for (unsigned s = 0; s < NINJA_FABRIC_STATES; s++)
+        for (unsigned e = 0; e < NINJA_FABRIC_EVENTS; e++)
+            if (ninja_fabric_table[s][e].action != expected[s][e].action ||
+                ninja_fabric_table[s][e].next != expected[s][e].next)
+                fail_msg("%s in %s", ninja_fabric_event_name(e), ninja_fabric_state_name(s));
+}
+
+/* As the control thread: the gate is ours. */
+static void handle(enum ninja_fabric_event event)
+{
+    ninja_gate_take(&rig->core->gate);
+    ninja_fabric_handle(rig->fabric, event, 0);
+    ninja_gate_give(&rig->core->gate);
+}
+
+static void open_path(void)
+{
+    rig->path->peer_up = true;
+    ninja_path_handle(rig->path, NINJA_PATH_START);
+    ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
+    ninja_path_handle(rig->path, NINJA_PATH_ECHO);
+    rig_give_back(&rig->lifeline);
+}
+
+static void release_tells_the_peer_and_drains(void **state)
+{
+    open_path();
+    handle(NINJA_FABRIC_RELEASE);
+    assert_int_equal(rig->fabric->state, NINJA_FABRIC_RELEASING);
+    assert_int_equal(rig_messages(NINJA_MESSAGE_FABRIC_DOWN), 1);
+    assert_int_equal(rig_messages(NINJA_MESSAGE_MARKER), 1);
+    assert_int_not_equal(rig->fabric->deadline_ms, 0);
+    ninja_path_handle(rig->path, NINJA_PATH_TIMEOUT);
+    assert_int_equal(rig->fabric->open_paths, 0);
+}
+
+static void release_during_release_cancels_a_resume_that_waits(void **state)
+{
+    open_path();
+    handle(NINJA_FABRIC_RELEASE);
+    handle(NINJA_FABRIC_RESUME);
+    assert_true(rig->fabric->resume_later);
+    handle(NINJA_FABRIC_RELEASE);
+    assert_false(rig->fabric->resume_later);
+}
+
+static void release_that_takes_too_long_goes_on(void **state)
+{
+    open_path();
+    handle(NINJA_FABRIC_RELEASE);
+    handle(NINJA_FABRIC_TIMEOUT);
+    assert_int_equal(rig->fabric->state, NINJA_FABRIC_RELEASING);
+    assert_int_equal(rig->fabric->deadline_ms, 0);
+}
+
+static void configuration_is_checked(void **state)
+{
+    char why[256];
+    struct ninja_fabric *fabric;
+
+    assert_int_equal(ninja_fabrics_configure(rig->core, "ib=tcp@lo,eth=tcp", why, sizeof(why)), 0);
+    fabric = ninja_fabric_find(rig->core, "ib", NULL);
+    assert_non_null(fabric);
+    assert_string_equal(fabric->device, "lo");
+    assert_ptr_equal(ninja_fabric_find(rig->core, NULL, fabric->uuid), fabric);
+    assert_int_equal(ninja_fabrics_configure(rig->core, "ib=tcp@lo", why, sizeof(why)), -EINVAL);
+    assert_int_equal(ninja_fabrics_configure(rig->core, "x=carrier-pigeon@lo", why, sizeof(why)),
+                     -EINVAL);
+    assert_int_equal(ninja_fabrics_configure(rig->core, "nothing", why, sizeof(why)), -EINVAL);
+    assert_int_equal(ninja_fabrics_configure(rig->core, "c=tcp,d=tcp,e=tcp", why, sizeof(why)),
+                     -EINVAL);
+}
+
+static void faults_are_read(void **state)
+{
+    struct ninja_fault fault;
+    char why[256];
+
+    assert_int_equal(ninja_fault_parse(&fault, NULL, why, sizeof(why)), 0);
+    assert_int_equal(fault.reset, 0);
+    assert_int_equal(ninja_fault_parse(&fault, "reset=20,seed=4", why, sizeof(why)), 0);
+    assert_int_equal(fault.reset, 20);
+    assert_int_equal(ninja_fault_parse(&fault, "reset", why, sizeof(why)), -EINVAL);
+    assert_int_equal(ninja_fault_parse(&fault, "reset=2x", why, sizeof(why)), -EINVAL);
+    assert_int_equal(ninja_fault_parse(&fault, "melt=2", why, sizeof(why)), -EINVAL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(table_says_what_the_protocol_says),
+        TEST(release_tells_the_peer_and_drains),
+        TEST(release_during_release_cancels_a_resume_that_waits),
+        TEST(release_that_takes_too_long_goes_on),
+        TEST(configuration_is_checked),
+        TEST(faults_are_read),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

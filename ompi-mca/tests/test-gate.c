@@ -1,0 +1,106 @@
+/*
+ * The gate: application and control thread are never inside together, and both get in.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "gate.h"
+
+static struct ninja_gate gate;
+static volatile unsigned inside; /* not atomic: the gate is what protects it */
+static volatile uint64_t shared;
+static volatile uint64_t collisions;
+static atomic_bool stop;
+static uint64_t control_turns;
+
+static void touch(void)
+{
+    if (++inside != 1)
+        collisions++;
+    shared++;
+    inside--;
+}
+
+static void *control(void *unused)
+{
+    while (!atomic_load(&stop)) {
+        ninja_gate_take(&gate);
+        touch();
+        ninja_gate_give(&gate);
+        control_turns++;
+        usleep(50);
+    }
+    return NULL;
+}
+
+static void *application(void *count)
+{
+    uint64_t turns = 0;
+
+    while (!atomic_load(&stop)) {
+        ninja_gate_enter(&gate);
+        touch();
+        ninja_gate_enter(&gate); /* from a callback */
+        touch();
+        ninja_gate_leave(&gate);
+        ninja_gate_leave(&gate);
+        turns += 2;
+    }
+    *(uint64_t *)count = turns;
+    return NULL;
+}
+
+static void run(unsigned threads)
+{
+    pthread_t control_thread, application_threads[4];
+    uint64_t turns[4], sum = 0;
+
+    shared = 0;
+    control_turns = 0;
+    atomic_store(&stop, false);
+    assert_int_equal(ninja_gate_init(&gate, threads > 1), 0);
+    pthread_create(&control_thread, NULL, control, NULL);
+    for (unsigned i = 0; i < threads; i++)
+        pthread_create(&application_threads[i], NULL, application, &turns[i]);
+    usleep(500000);
+    atomic_store(&stop, true);
+    pthread_join(control_thread, NULL);
+    for (unsigned i = 0; i < threads; i++) {
+        pthread_join(application_threads[i], NULL);
+        assert_int_not_equal(turns[i], 0);
+        sum += turns[i];
+    }
+    assert_int_equal(collisions, 0);
+    assert_int_not_equal(control_turns, 0);
+    /* Nobody's increment was lost to somebody else. */
+    assert_int_equal(shared, sum + control_turns);
+    ninja_gate_destroy(&gate);
+}
+
+static void one_application_thread(void **state)
+{
+    run(1);
+}
+
+static void several_application_threads(void **state)
+{
+    run(3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_application_thread),
+        cmocka_unit_test(several_application_threads),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

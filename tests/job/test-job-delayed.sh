@@ -1,0 +1,32 @@
+#!/bin/bash
+# Tests that data which is late on a released fabric never reaches a buffer that is in use again.
+# SPDX-License-Identifier: BSD-3-Clause
+. "${srcdir:-.}/lib/netns.sh"
+netns_up switch
+netns_relay_start fast0
+NETNS_LIMIT=60
+netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 14 --stall-limit 15 \
+    --json "$netns_dir/soak.json"
+netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+sleep 0.5
+
+# Longer than the drain limit, shorter, and in between: forced and orderly ends.
+late=0 switched=0
+for delay in 900 100 700 30 1500 450 800 10; do
+    netns_delay "$delay"
+    sleep 0.2
+    netns_rankctl --rank $((switched % 2)) release fast || netns_fail "release failed"
+    before=$(netns_bytes s fast0-b)
+    sleep 0.6
+    # The old generation's frames still come out of the relay while the job is on the lifeline.
+    [ "$(netns_bytes s fast0-b)" -eq "$before" ] || late=$((late + 1))
+    netns_delay 0
+    netns_rankctl --rank $((switched % 2)) resume fast || netns_fail "resume failed"
+    switched=$((switched + 1))
+    sleep 0.3
+done
+netns_mpirun_wait || netns_fail "the job failed"
+netns_check_soak "$netns_dir/soak.json"
+echo "$switched releases, late frames arrived after $late of them"
+[ "$late" -ge 3 ] || netns_fail "hardly any data was late"
+exit 0

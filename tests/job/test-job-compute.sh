@@ -4,7 +4,7 @@
 . "${srcdir:-.}/lib/netns.sh"
 netns_up
 # Nearly all the time rank 1 computes and rank 0 waits for it.
-netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 8 --compute 2500 --compute-rank 1 \
+netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --compute 2500 --compute-rank 1 \
     --stall-limit 15 --max-size 1M --json "$netns_dir/soak.json"
 netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 
@@ -28,6 +28,7 @@ for round in 1 2 3 4 5 6; do
         done
     done
 done
+netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 echo "24 operations, rank 1 computing in at least $computing of them, the longest took $longest ms"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 . "${srcdir:-.}/lib/netns.sh"
 netns_up
-netns_mpirun_start 4 "$netns_programs/ninja-soak" --duration 8 --stall-limit 15 \
+netns_mpirun_start 4 "$netns_programs/ninja-soak" --duration 0 --stall-limit 15 \
     --json "$netns_dir/soak.json"
 timeout 30 "$builddir/switch-storm" --dir "$netns_control" --ranks 4 --interval 2 --overlap 100 \
     --duration 5 >"$netns_dir/storm.json" 2>"$netns_dir/storm.log" || netns_fail "the storm failed"
@@ -14,6 +14,7 @@ jq -e '.overlapped > 50 and .failed == 0' "$netns_dir/storm.json" >/dev/null ||
 fast=$(netns_bytes a fast0)
 sleep 0.5
 fast=$(($(netns_bytes a fast0) - fast))
+netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 [ "$fast" -gt 100000 ] || netns_fail "the fabric is not used although it was resumed last"

@@ -5,7 +5,7 @@
 netns_up switch
 netns_observer_start
 NETNS_LIMIT=90
-netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 42 --rate 500 --max-size 100K \
+netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --rate 500 --max-size 100K \
     --observer "$netns_observer" --json "$netns_dir/soak.json"
 netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 sleep 1
@@ -48,14 +48,15 @@ echo "lifeline cut for 20 s: stall $(netns_observe --unmark cut | jq .longest_st
 netns_rankctl resume fast || netns_fail "resume failed"
 sleep 0.5
 
-# The fast fabric under traffic, without anybody telling: for 20 s, then healed.
+# The fast fabric under traffic, without anybody telling.
 netns_observe --mark fast
 netns_cut fast0
-sleep 10
+sleep 5
 netns_heal fast0
 before=$(verified)
 netns_until 15 moving || netns_fail "the job did not go on within 15 s after the fabric was healed"
-echo "fast fabric cut for 10 s: stall $(netns_observe --unmark fast | jq .longest_stall_s) s"
+echo "fast fabric cut for 5 s, nobody told: stall $(netns_observe --unmark fast | jq .longest_stall_s) s"
+netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 exit 0

@@ -5,17 +5,18 @@
 netns_up switch
 netns_relay_start fast0
 NETNS_LIMIT=60
-netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 14 --stall-limit 15 \
+netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --stall-limit 15 \
     --json "$netns_dir/soak.json"
 netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
-sleep 0.5
 
 # Longer than the drain limit, shorter, and in between: forced and orderly ends.
 late=0 switched=0
-for delay in 900 100 700 30 1500 450 800 10; do
+for delay in 900 300 700 100 1200 600; do
+    netns_until 5 netns_links_are_on fast || netns_fail "the links are not on the fabric"
     netns_delay "$delay"
     sleep 0.2
     netns_rankctl --rank $((switched % 2)) release fast || netns_fail "release failed"
+    netns_links_are_on lifeline || netns_fail "the links are not on the lifeline"
     before=$(netns_bytes s fast0-b)
     sleep 0.6
     # The old generation's frames still come out of the relay while the job is on the lifeline.
@@ -23,8 +24,8 @@ for delay in 900 100 700 30 1500 450 800 10; do
     netns_delay 0
     netns_rankctl --rank $((switched % 2)) resume fast || netns_fail "resume failed"
     switched=$((switched + 1))
-    sleep 0.3
 done
+netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 echo "$switched releases, late frames arrived after $late of them"

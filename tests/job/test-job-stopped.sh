@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 . "${srcdir:-.}/lib/netns.sh"
 netns_up
-netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 6 --stall-limit 15 \
+netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --stall-limit 15 \
     --json "$netns_dir/soak.json"
 netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 sleep 1
@@ -24,6 +24,7 @@ for round in 1 2; do
     netns_rankctl --rank 0 resume fast || netns_fail "resume failed"
     sleep 0.3
 done
+netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 exit 0

@@ -198,12 +198,20 @@ netns_mpirun_start() {
     netns_pids+=("$netns_job")
 }
 
+# Lets ninja-soak end its run in good order, if it was started with --duration 0.
+netns_soak_stop() {
+    local pid
+    for pid in $(netns_rank_pids ninja-soak a); do
+        kill -USR1 "$pid"
+    done
+}
+
 # Waits for the job in the background; returns its exit code.
 netns_mpirun_wait() {
     local status
     wait "$netns_job"
     status=$?
-    [ $status -ne 124 ] && [ $status -ne 137 ] || echo "the job hit its time limit"
+    [ $status -ne 124 ] || echo "the job hit its time limit"
     return $status
 }
 
@@ -273,6 +281,12 @@ netns_ranks_listen() {
 # Asks all ranks of the job: release fast, resume fast, status.
 netns_rankctl() {
     "$netns_top/symvirt/ninja-rankctl" --dir "$netns_control" "$@"
+}
+
+# True if the links between the hosts of all ranks are on transport $1.
+netns_links_are_on() {
+    netns_rankctl status --json | jq -e "[.. | .links? // empty | .[] | .transport] |
+        length >= 2 and all(.[]; . == \"$1\")" >/dev/null
 }
 
 # Prints the pids of the ranks of program $1 on host $2.

@@ -76,6 +76,9 @@ struct verbs_address {
 /* A path that is closed should have all operations back after this time. */
 #define VERBS_CLOSE_LIMIT_MS 1500
 
+/* What UCX runs over; all but RDMA is for tests. */
+enum verbs_kind { VERBS_OVER_RDMA, VERBS_OVER_TCP, VERBS_OVER_SHM };
+
 struct verbs_path;
 
 /* A send or a rendezvous receive that UCX works on; its memory is not ours until UCX calls back. */
@@ -139,7 +142,8 @@ struct verbs_path {
 
 struct verbs_transport {
     struct ninja_transport base;
-    struct ninja_verbs_device device; /* unset for UCX over TCP */
+    enum verbs_kind kind;
+    struct ninja_verbs_device device; /* VERBS_OVER_RDMA only */
     char device_name[80];             /* for messages */
     ucp_context_h context;
     struct verbs_worker *workers; /* the first is the one whose address is published; it stays */
@@ -161,11 +165,11 @@ struct verbs_transport {
 /* --- verbs-worker.c -------------------------------------------------------------------------- */
 
 /*
- * Makes the UCX context of `transport` for `ucx_device` (as UCX_NET_DEVICES has it) over the UCX
- * transports `tls`. Returns 0 or a negative errno with a sentence in `why`.
+ * Makes the UCX context of `transport` for `ucx_device`, as UCX_NET_DEVICES has it. Returns 0 or a
+ * negative errno with a sentence in `why`.
  */
-int verbs_context_create(struct verbs_transport *transport, const char *ucx_device, const char *tls,
-                         char *why, size_t why_size);
+int verbs_context_create(struct verbs_transport *transport, const char *ucx_device, char *why,
+                         size_t why_size);
 
 /* Makes a worker and adds it to the end of transport->workers. Returns 0 or a negative errno. */
 int verbs_worker_create(struct verbs_transport *transport, struct verbs_worker **worker);

@@ -22,7 +22,7 @@
 /* --- Settings -------------------------------------------------------------------------------- */
 
 /* For what a setting is made. */
-enum setting_for { FOR_ALL, FOR_SOFT_ROCE, FOR_TCP };
+enum setting_for { FOR_ALL, FOR_SOFT_ROCE, FOR_TCP, FOR_SHM };
 
 /*
  * UCX takes any name: one that UCP itself does not know is offered to the transports later, and
@@ -40,6 +40,7 @@ static const struct setting {
     /* A silent peer is no dead peer: it may be paused for its own move. */
     {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "inf", true, FOR_ALL},
     {"TCP_KEEPIDLE", "KEEPIDLE", "inf", false, FOR_TCP},
+    {"POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING", "y", false, FOR_SHM},
     /* We connect over worker addresses: no rdmacm, with threads and files of its own. */
     {"SOCKADDR_TLS_PRIORITY", "SOCKADDR_TLS_PRIORITY", "tcp", true, FOR_ALL},
     /* rxe's datagrams over IPv4 do not carry the GID that UCX looks for. */
@@ -102,15 +103,22 @@ static bool applies(const struct setting *setting, const struct verbs_transport 
     case FOR_SOFT_ROCE:
         return transport->device.soft_roce;
     case FOR_TCP:
-        return transport->device.name[0] == '\0';
+        return transport->kind == VERBS_OVER_TCP;
+    case FOR_SHM:
+        return transport->kind == VERBS_OVER_SHM;
     default:
         return true;
     }
 }
 
 static int configure(struct verbs_transport *transport, ucp_config_t *config,
-                     const char *ucx_device, const char *tls)
+                     const char *ucx_device)
 {
+    static const char *const tls[] = {
+        [VERBS_OVER_RDMA] = "rc", /* with ud to set it up */
+        [VERBS_OVER_TCP] = "tcp",
+        [VERBS_OVER_SHM] = "posix",
+    };
     const struct ninja_core *core = transport->base.core;
     int rc = 0;
 
@@ -118,7 +126,7 @@ static int configure(struct verbs_transport *transport, ucp_config_t *config,
     if (!is_set_by_user("NET_DEVICES", true))
         rc = set(core, config, "NET_DEVICES", ucx_device, true);
     if (rc == 0 && !is_set_by_user("TLS", false))
-        rc = set(core, config, "TLS", tls, true);
+        rc = set(core, config, "TLS", tls[transport->kind], true);
     for (size_t i = 0; i < SETTINGS && rc == 0; i++) {
         const struct setting *setting = &settings[i];
 
@@ -152,8 +160,8 @@ int verbs_error(ucs_status_t status)
     }
 }
 
-int verbs_context_create(struct verbs_transport *transport, const char *ucx_device, const char *tls,
-                         char *why, size_t why_size)
+int verbs_context_create(struct verbs_transport *transport, const char *ucx_device, char *why,
+                         size_t why_size)
 {
     ucp_params_t params = {
         .field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME,
@@ -170,7 +178,7 @@ int verbs_context_create(struct verbs_transport *transport, const char *ucx_devi
                  ucs_status_string(status));
         return -EINVAL;
     }
-    rc = configure(transport, config, ucx_device, tls);
+    rc = configure(transport, config, ucx_device);
     if (rc != 0) {
         snprintf(why, why_size, "UCX %s does not know a setting that is needed",
                  ucp_get_version_string());

@@ -12,6 +12,9 @@
 #include "ompi/mca/pml/base/base.h"
 #include "opal/util/output.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "process.h"
 
 static void check_selection(int argc, char **argv, int requested, int *provided);
@@ -47,24 +50,31 @@ static const char *other_holder(void)
     return NULL;
 }
 
+/* The user wants btl/ninja, whether or not Open MPI came to open it. */
+static bool asked_for(void)
+{
+    const char *btl = getenv("OMPI_MCA_btl");
+
+    return ninja_process_core() != NULL ||
+           (btl != NULL && btl[0] != '^' && strstr(btl, "ninja") != NULL);
+}
+
 static void check_selection(int argc, char **argv, int requested, int *provided)
 {
     const char *pml = mca_pml_base_selected_component.pmlm_version.mca_component_name;
     const char *holder = other_holder();
 
-    if (!ninja_series_matches() || ninja_process_core() == NULL)
+    if (!ninja_series_matches() || !asked_for())
         return; /* the BTL has said why, or this job does not ask for it */
     if (strcmp(pml, "ob1") != 0)
         opal_output(0,
-                    "hook/symvirt: btl/ninja is loaded, but pml/%s carries the messages: this job "
-                    "cannot give up its "
-                    "HCA. Start it with 'mpirun --am ninja'.",
+                    "hook/symvirt: btl/ninja is asked for, but pml/%s carries the messages: this "
+                    "job cannot give up its HCA. Start it with 'mpirun --am ninja'.",
                     pml);
     else if (holder != NULL)
         opal_output(0,
                     "hook/symvirt: btl/%s holds the HCA besides btl/ninja: this job cannot give it "
-                    "up. Start it with "
-                    "'mpirun --am ninja', or exclude it with '--mca btl ninja,vader,self'.",
+                    "up. Start it with 'mpirun --am ninja', or with '--mca btl ninja,vader,self'.",
                     holder);
 }
 

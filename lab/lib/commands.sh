@@ -142,6 +142,7 @@ command_ssh() {
     lab_need_up
     (($# > 0)) || die "usage: lab ssh VM [COMMAND...]"
     trap - ERR
+    lab_exec=exec
     guest_ssh "$@"
 }
 
@@ -156,6 +157,7 @@ command_exec() {
     lab_need_up
     (($# > 1)) || die "usage: lab exec HOST COMMAND..."
     trap - ERR
+    lab_exec=exec
     cell_run "$@"
 }
 
@@ -180,6 +182,7 @@ command_observe() {
         set -- "$(command -v ninja-observer)" "$@"
     fi
     trap - ERR
+    lab_exec=exec
     cell_run observer "$@"
 }
 

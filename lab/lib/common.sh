@@ -95,8 +95,8 @@ helper_path() {
     bin=$LAB_CACHE/bin/$1-$sum
     if [[ ! -x $bin ]]; then
         mkdir -p "$LAB_CACHE/bin"
-        "${CC:-gcc}" -std=gnu11 -O2 -Wall -o "$bin.$$" "$src" || die "cannot compile $src"
-        mv "$bin.$$" "$bin"
+        "${CC:-gcc}" -std=gnu11 -O2 -Wall -o "$bin.$BASHPID" "$src" || die "cannot compile $src"
+        mv "$bin.$BASHPID" "$bin"
     fi
     echo "$bin"
 }

@@ -143,8 +143,8 @@ guest_ssh() {
     shift
     mapfile -t opts < <(guest_ssh_options)
     mkdir -p "$LAB_STATE/ssh"
-    cell_run observer ssh "${opts[@]}" -O check "root@$ip" 2>/dev/null ||
-        cell_run observer ssh "${opts[@]}" -o ControlMaster=yes -o ControlPersist=600 -fN "root@$ip" \
+    lab_exec='' cell_run observer ssh "${opts[@]}" -O check "root@$ip" 2>/dev/null ||
+        lab_exec='' cell_run observer ssh "${opts[@]}" -o ControlMaster=yes -o ControlPersist=600 -fN "root@$ip" \
             >>"$LAB_STATE/ssh.log" 2>&1 </dev/null || :
     cell_run observer ssh "${opts[@]}" "root@$ip" "$@"
 }

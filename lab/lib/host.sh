@@ -4,16 +4,16 @@
 # Name of this lab's control group: labs with different state directories do not share one.
 cpu_group_name() { echo "ninja-lab-$(printf %s "$LAB_STATE" | sha256sum | cut -c1-8)"; }
 
-# cpu_group_make: a group whose processes get about a tenth of what others get when all want the processors.
-# Prints the file that a process writes itself into, or nothing where there are no cpu control groups.
+# cpu_group_make: a group whose guests together get half of what one other busy process gets. Prints the file that
+# takes the ids of its threads (version 1) or of its processes (version 2), or nothing where there are no such groups.
 cpu_group_make() {
     local name v1=/sys/fs/cgroup/cpu v2=/sys/fs/cgroup
     name=$(cpu_group_name)
-    if [[ -e $v1/cpu.shares || -e $v1/tasks ]] && mkdir -p "$v1/$name" 2>/dev/null; then
-        echo 128 >"$v1/$name/cpu.shares" && echo "$v1/$name/cgroup.procs"
+    if [[ -e $v1/tasks ]] && mkdir -p "$v1/$name" 2>/dev/null; then
+        echo 512 >"$v1/$name/cpu.shares" && echo "$v1/$name/tasks"
     elif grep -qw cpu "$v2/cgroup.controllers" 2>/dev/null; then
         echo +cpu >"$v2/cgroup.subtree_control" 2>/dev/null || :
-        mkdir -p "$v2/$name" 2>/dev/null && echo 12 >"$v2/$name/cpu.weight" 2>/dev/null &&
+        mkdir -p "$v2/$name" 2>/dev/null && echo 50 >"$v2/$name/cpu.weight" 2>/dev/null &&
             echo "$v2/$name/cgroup.procs"
     fi || :
 }
@@ -37,7 +37,7 @@ host_start() {
     ln -sf "$LAB_IMAGE"/{base.qcow2,vmlinuz,initrd} "$(host_images "$host")/"
     cell_run "$host" env host_ip="${host_ip[$host]}" host_number="${host_number[$host]}" \
         host_names="$(for peer in "${lab_hosts[@]}"; do echo "${host_ip[$peer]} $peer"; done)" \
-        underlay_bits=$underlay_bits underlay_mtu=$underlay_mtu fabric_mtu=$fabric_mtu \
+        guest_exec="$(helper_path guest-exec)" underlay_bits=$underlay_bits underlay_mtu=$underlay_mtu fabric_mtu=$fabric_mtu \
         timeout 120 "$LAB_DIR/lib/host-setup" "$LAB_STATE" "$host" "$2" "${peers[@]}" \
         >"$LAB_STATE/hosts/$host/setup.log" 2>&1 ||
         die "host $host did not start; its last words: $(tail -n 3 "$LAB_STATE/hosts/$host/setup.log")"

@@ -19,12 +19,13 @@ cell_start() {
 
 cell_ready() { [[ $(cell_run "$1" hostname 2>/dev/null) == "$1" ]]; }
 
-# cell_run NAME COMMAND...: runs COMMAND inside, with the caller's files.
+# cell_run NAME COMMAND...: runs COMMAND inside, with the caller's files. With lab_exec=exec the command takes this
+# process's place, so that a signal to it ends the command.
 cell_run() {
     local pid
     pid=$(cell_pid "$1") || die "$1 is not running; start the lab with 'lab up'"
     shift
-    nsenter -t "$pid" -m -u -i -n -p -- "$@"
+    ${lab_exec-} "$(helper_path cell-enter)" "$pid" "$@"
 }
 
 # cell_spawn NAME LOG COMMAND...: starts a daemon inside; it ends with the cell.

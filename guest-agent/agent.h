@@ -36,6 +36,7 @@ struct fabric_entry {
     char want_mac[24];
     char want_pci[16];
     enum fabric_state state;
+    uint64_t released_op; /* RELEASED: by which operation */
 };
 
 /* --- Processes (registry.c) ------------------------------------------------------------------- */
@@ -99,6 +100,7 @@ struct agent {
     struct rdma_device_list devices;
     unsigned fabric_count;
     struct fabric_entry fabrics[FABRICS_MAX];
+    int signal_fd;
     int listen_fd;
     uint64_t last_process;
     uint64_t last_ask; /* numbers of our questions to processes */

@@ -36,7 +36,8 @@ static const char usage_text[] =
     "                    directories other than /run/symvirt, /dev, /sys, /proc\n"
     "  --help, --version\n"
     "\n"
-    "It ends at SIGTERM or SIGINT. What is released stays released: the next agent goes\n"
+    "It ends at SIGTERM or SIGINT and looks at the devices again at SIGHUP. What is released stays "
+    "released: the next agent goes\n"
     "on from DIR/state.json.\n";
 
 int agent_poll_add(struct agent *agent, int fd, uint32_t events, uint64_t id)
@@ -134,6 +135,7 @@ static int open_signals(void)
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -154,12 +156,24 @@ static int next_timeout(const struct agent *agent)
     return first <= now ? 0 : (int)(first - now);
 }
 
+/* SIGHUP: look at the devices again. Returns 1 for the others: the agent is to end. */
+static int on_signal(struct agent *agent)
+{
+    struct signalfd_siginfo info;
+
+    if (read(agent->signal_fd, &info, sizeof(info)) != sizeof(info))
+        return 0;
+    if (info.ssi_signo == SIGHUP)
+        fabrics_on_event(agent);
+    return info.ssi_signo != SIGHUP;
+}
+
 /* Returns 1 when the agent is to end. */
 static int dispatch(struct agent *agent, const struct epoll_event *event)
 {
     switch (event->data.u64) {
     case POLL_SIGNAL:
-        return 1;
+        return on_signal(agent);
     case POLL_LISTEN:
         registry_accept(agent);
         break;
@@ -201,7 +215,7 @@ static void run(struct agent *agent)
 /* Opens what the agent needs. Returns 0 or a negative errno after a logged line. */
 static int start(struct agent *agent)
 {
-    int signal_fd = open_signals(), rc;
+    int rc;
 
     if (mkdir(agent->options.roots.run, 0755) && errno != EEXIST) {
         agent_log("cannot make %s: %s", agent->options.roots.run, strerror(errno));
@@ -210,9 +224,10 @@ static int start(struct agent *agent)
     rc = fabrics_load(agent);
     if (rc)
         return rc;
+    agent->signal_fd = open_signals();
     agent->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (agent->epoll_fd < 0 || signal_fd < 0 ||
-        agent_poll_add(agent, signal_fd, EPOLLIN, POLL_SIGNAL))
+    if (agent->epoll_fd < 0 || agent->signal_fd < 0 ||
+        agent_poll_add(agent, agent->signal_fd, EPOLLIN, POLL_SIGNAL))
         return -errno;
     rc = registry_open(agent);
     if (rc) {

@@ -82,8 +82,7 @@ int fabrics_load(struct agent *agent)
         agent_log("%s:%d: %s", agent->options.config, error.line, error.text);
         return -EINVAL;
     }
-    json_array_foreach(json_object_get(root, "fabrics"), i, object)
-    {
+    json_array_foreach (json_object_get(root, "fabrics"), i, object) {
         if (!json_object_get(object, "epoch"))
             json_object_set_new(object, "epoch", json_integer(1));
         if (!fabrics_get(agent, object, 1)) {

@@ -216,6 +216,7 @@ static void proving_step(struct agent *agent, int64_t now)
     if (!nobody_holds(agent, now, 0))
         return;
     operation->fabric->state = FABRIC_RELEASED;
+    operation->fabric->released_op = operation->op;
     finish(agent, 0, NULL,
            json_pack("{s:s, s:s, s:s, s:o}", "device", device ? device->name : "", "pci",
                      device ? device->pci : "", "mac", device ? device->mac : "", "processes",
@@ -267,6 +268,7 @@ static void waiting_step(struct agent *agent, int64_t now)
     }
     snprintf(fabric->id.device, sizeof(fabric->id.device), "%s", device->name);
     fabric->state = FABRIC_PRESENT;
+    fabric->released_op = 0;
     operation->deadline = now + TELLING_LIMIT_MS;
     registry_ask(agent, SYMVIRT_RESUME, &fabric->id);
     enter_phase(agent, PHASE_TELLING, now + TELLING_LIMIT_MS);
@@ -370,7 +372,7 @@ static void begin_fabric_operation(struct agent *agent, enum symvirt_message_typ
                          op, EINVAL, "the fabric needs a name, and there is room for 16", NULL));
         return;
     }
-    fabrics_rescan(agent);
+    fabrics_on_event(agent);
     if (type == SYMVIRT_RELEASE) {
         begin_release(agent, op, fabric);
     } else {
@@ -383,17 +385,41 @@ static void begin_fabric_operation(struct agent *agent, enum symvirt_message_typ
 
 static json_t *find_result(const struct agent *agent, uint64_t op)
 {
-    size_t i;
-    json_t *result;
+    for (size_t i = json_array_size(agent->results); i > 0; i--) {
+        json_t *result = json_array_get(agent->results, i - 1);
 
-    json_array_foreach(agent->results, i,
-                       result) if (symvirt_message_op(result) == op) return result;
+        if (symvirt_message_op(result) == op)
+            return result; /* the newest */
+    }
+    return NULL;
+}
+
+/* The fabric that operation 'op' released and nothing has touched since, or NULL. */
+static struct fabric_entry *released_by(struct agent *agent, uint64_t op)
+{
+    for (unsigned i = 0; i < agent->fabric_count; i++)
+        if (agent->fabrics[i].state == FABRIC_RELEASED && agent->fabrics[i].released_op == op)
+            return &agent->fabrics[i];
     return NULL;
 }
 
 static void on_abort(struct agent *agent, uint64_t op)
 {
     struct operation *operation = &agent->operation;
+    struct fabric_entry *released = released_by(agent, op);
+    json_t *result = find_result(agent, op);
+
+    if (operation->phase == PHASE_IDLE && released) {
+        /* The host gave up waiting before it heard that the release was done. */
+        begin(agent, op, SYMVIRT_RELEASE, released, 0);
+        operation->asked = 1;
+        undo_release(agent, ECANCELED, "aborted by the host; all undone", NULL);
+        return;
+    }
+    if (result) {
+        channel_send(agent, json_incref(result));
+        return;
+    }
 
     if (operation->phase == PHASE_IDLE || operation->op != op)
         channel_send(agent,
@@ -430,7 +456,7 @@ void operation_on_request(struct agent *agent, enum symvirt_message_type type,
     uint64_t op = symvirt_message_op(message);
     json_t *result = find_result(agent, op), *detail;
 
-    if (result && (type == SYMVIRT_RELEASE || type == SYMVIRT_RESUME || type == SYMVIRT_ABORT)) {
+    if (result && (type == SYMVIRT_RELEASE || type == SYMVIRT_RESUME)) {
         channel_send(agent, json_incref(result)); /* the host did not hear it */
         return;
     }

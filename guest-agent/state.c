@@ -14,10 +14,11 @@
 
 static json_t *describe_fabric(const struct fabric_entry *fabric)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b}", "uuid", fabric->id.uuid, "name",
-                     fabric->id.name, "epoch", (json_int_t)fabric->id.epoch, "device",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b}", "uuid", fabric->id.uuid,
+                     "name", fabric->id.name, "epoch", (json_int_t)fabric->id.epoch, "device",
                      fabric->want_device, "netdev", fabric->want_netdev, "mac", fabric->want_mac,
-                     "pci", fabric->want_pci, "released", fabric->state == FABRIC_RELEASED);
+                     "pci", fabric->want_pci, "released_op", (json_int_t)fabric->released_op,
+                     "released", fabric->state == FABRIC_RELEASED);
 }
 
 void state_save(const struct agent *agent)
@@ -91,14 +92,15 @@ void state_load(struct agent *agent)
 
     snprintf(path, sizeof(path), "%s/state.json", agent->options.roots.run);
     root = json_load_file(path, 0, NULL);
-    json_array_foreach(json_object_get(root, "fabrics"), i, object)
-    {
+    json_array_foreach (json_object_get(root, "fabrics"), i, object) {
         struct fabric_entry *fabric = fabrics_get(agent, object, 1);
 
-        if (fabric && json_is_true(json_object_get(object, "released")))
-            fabric->state = FABRIC_RELEASED;
+        if (!fabric || !json_is_true(json_object_get(object, "released")))
+            continue;
+        fabric->state = FABRIC_RELEASED;
+        fabric->released_op = symvirt_message_number(object, "released_op", 0);
     }
-    json_array_foreach(json_object_get(root, "results"), i, object)
+    json_array_foreach (json_object_get(root, "results"), i, object)
         json_array_append(agent->results, object);
     /* Never the number of an old question, even if the file was lost. */
     clock_gettime(CLOCK_REALTIME, &now);

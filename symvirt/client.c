@@ -236,7 +236,7 @@ static void client_on_registered(struct symvirt_client *client, const json_t *me
         if (client->callbacks.agent_connected)
             client->callbacks.agent_connected(client->ctx, 1);
     }
-    json_array_foreach(json_object_get(message, "fabrics"), i, object)
+    json_array_foreach (json_object_get(message, "fabrics"), i, object)
         client_tell_present(client, object);
 }
 

@@ -58,8 +58,9 @@ enum symvirt_message_type {
     SYMVIRT_PING,    /* {op}: answered by a result at once, whatever else is going on */
     SYMVIRT_RELEASE, /* {op, fabric}: give up the fabric's device */
     SYMVIRT_RESUME,  /* {op, fabric}: the fabric's device is there again */
-    SYMVIRT_ABORT, /* {op}: undo the running operation op; its own result answers (ECANCELED, or its
-                    * success when it came too late); a result with ENOENT if there is none */
+    SYMVIRT_ABORT, /* {op}: undo operation op; op's own result answers (ECANCELED, or its success if
+                      it came too late); ENOENT if there is none. An agent undoes a release even
+                      after its success, as long as nothing else happened to that fabric */
     SYMVIRT_STATUS,     /* {op}: answered by a result whose detail describes the receiver */
     SYMVIRT_SETTIME,    /* host -> agent: {op, realtime_ns}: step the guest's clock */
     SYMVIRT_REGISTER,   /* process -> agent: {pid, name, kind, protocol, operations?} */

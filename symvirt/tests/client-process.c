@@ -1,15 +1,17 @@
 /* A process of the tests that uses a fabric: does as told by its command line when asked to release
  * or resume. SPDX-License-Identifier: BSD-3-Clause
  *
- * client-process SOCKET|- [AGENT_SOCKET|-] [MODE]
+ * client-process SOCKET|- [AGENT_SOCKET|-] [MODE] [FILE]
  *   ok       completes at once (default)
  *   fail     completes with EBUSY and a sentence
  *   silent   never completes
+ * FILE stands for a device node: open unless released (in mode ok).
  * Prints a line for every callback; ends at end of file on its standard input.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +21,14 @@
 
 static struct symvirt_client *client;
 static const char *mode = "ok";
+static const char *device_path;
+static int device_fd = -1;
+
+static void open_device(void)
+{
+    if (device_path && device_fd < 0)
+        device_fd = open(device_path, O_RDWR | O_CLOEXEC);
+}
 
 static void finish(uint64_t op)
 {
@@ -32,6 +42,10 @@ static void on_release(void *ctx, uint64_t op, const struct symvirt_fabric *fabr
 {
     printf("release %s%s\n", fabric->name, fabric->uuid);
     symvirt_client_progress(client, op, "releasing");
+    if (device_fd >= 0 && !strcmp(mode, "ok")) {
+        close(device_fd);
+        device_fd = -1;
+    }
     finish(op);
 }
 
@@ -39,6 +53,7 @@ static void on_resume(void *ctx, uint64_t op, const struct symvirt_fabric *fabri
 {
     printf("resume %s%s %s %llu\n", fabric->name, fabric->uuid, fabric->device,
            (unsigned long long)fabric->epoch);
+    open_device();
     finish(op);
 }
 
@@ -78,6 +93,9 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc > 3)
         mode = argv[3];
+    if (argc > 4)
+        device_path = argv[4];
+    open_device();
     rc = symvirt_client_create(&client, "test process", &callbacks, NULL);
     if (!rc && strcmp(argv[1], "-"))
         rc = symvirt_client_listen(client, argv[1]);

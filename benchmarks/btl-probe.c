@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define WINDOW 64
+#define BLOCKS 5
 
 /* usage: btl-probe MILLISECONDS MAX_SIZE; prints METRIC,BYTES,VALUE lines. */
 
@@ -46,11 +47,14 @@ static void windows(int rank, char *data, int size, long count)
     }
 }
 
-/* Runs 'measure' for about 'seconds'; returns the seconds of each of its steps (at rank 0). */
+/* Runs 'measure' for about 'seconds'; returns the seconds of each of its steps (at rank 0). The
+ * time is cut into blocks of which the fastest counts: on a machine with other work the others tell
+ * how long ranks waited for a processor. */
 static double timed(measure_fn measure, int rank, char *data, int size, double seconds)
 {
-    double start, each;
+    double start, each, fastest = 1e9;
     long count = 1;
+    int block;
 
     /* The warm-up finds how many steps fit into the time; both ranks must know. */
     measure(rank, data, size, 1);
@@ -59,15 +63,20 @@ static double timed(measure_fn measure, int rank, char *data, int size, double s
         measure(rank, data, size, count);
         each = (MPI_Wtime() - start) / (double)count;
         MPI_Bcast(&each, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
-        if (each * (double)count >= seconds / 8)
+        if (each * (double)count >= seconds / BLOCKS / 4)
             break;
         count *= 2;
     }
-    count = (long)(seconds / each) + 1;
-    MPI_Barrier(MPI_COMM_WORLD);
-    start = MPI_Wtime();
-    measure(rank, data, size, count);
-    return (MPI_Wtime() - start) / (double)count;
+    count = (long)(seconds / BLOCKS / each) + 1;
+    for (block = 0; block < BLOCKS; block++) {
+        MPI_Barrier(MPI_COMM_WORLD);
+        start = MPI_Wtime();
+        measure(rank, data, size, count);
+        each = (MPI_Wtime() - start) / (double)count;
+        if (each < fastest)
+            fastest = each;
+    }
+    return fastest;
 }
 
 int main(int argc, char **argv)

@@ -85,7 +85,7 @@ static uint64_t draw(uint64_t *state)
 /* Connects to all sockets in the directory; they may still be coming. */
 static bool storm_connect(struct storm *storm)
 {
-    uint64_t end = clock_ms() + 10000;
+    uint64_t end = clock_ms() + 20000;
     char path[4096];
     struct dirent *entry;
     struct rank *rank;

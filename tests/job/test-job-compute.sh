@@ -6,7 +6,7 @@ netns_up
 # Nearly all the time rank 1 computes and rank 0 waits for it.
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --compute 2500 --compute-rank 1 \
     --stall-limit 15 --max-size 1M --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 
 # Prints the processor time that process $1 has used in user mode, in ticks.
 ticks() {

@@ -7,7 +7,7 @@ netns_observer_start
 NETNS_LIMIT=90
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --rate 500 --max-size 100K \
     --observer "$netns_observer" --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 sleep 1
 
 # Prints how many messages the job has verified.

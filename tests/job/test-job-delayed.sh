@@ -7,7 +7,7 @@ netns_relay_start fast0
 NETNS_LIMIT=60
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --stall-limit 15 \
     --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 
 # Longer than the drain limit, shorter, and in between: forced and orderly ends.
 late=0 switched=0

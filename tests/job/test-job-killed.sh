@@ -10,7 +10,7 @@ killed() {
     rm -f "$netns_control"/*.sock
     NETNS_LIMIT=40
     netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 30 --json "$netns_dir/soak.json"
-    netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+    netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
     sleep 0.7
     start=$SECONDS
     kill -KILL "$(netns_rank_pids ninja-soak b)"

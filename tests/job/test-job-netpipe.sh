@@ -5,6 +5,7 @@
 command -v NPopenmpi >/dev/null || netns_skip "NPopenmpi (Debian: netpipe-openmpi) is missing"
 netns_up
 NETNS_LIMIT=40
+netns_foreign_program
 netns_mpirun_start 2 "$(command -v NPopenmpi)" -i -u 1000000 -o "$netns_dir/np.out"
 # The storm outlives the job: that its ranks are gone then is no failure.
 "$builddir/switch-storm" --dir "$netns_control" --ranks 2 --interval 20 --duration 20 --overlap 0 \

@@ -8,7 +8,7 @@ ip netns exec "$netns_prefix-a" ss -K dst 10.77.1.99 >/dev/null 2>&1 ||
     netns_skip "this kernel cannot destroy sockets (ss -K)"
 netns_mpirun_start 4 "$netns_programs/ninja-soak" --duration 0 --stall-limit 10 \
     --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 4 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 4 || netns_fail "the ranks do not listen"
 sleep 0.5
 
 # Resets all connections between the ranks on network $1 for a while, on either host by turns;

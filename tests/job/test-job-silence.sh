@@ -7,7 +7,7 @@ netns_up
 netns_observer_start
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 3 --idle "$seconds" --stall-limit 10 \
     --max-size 1M --observer "$netns_observer" --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 sleep 4
 before=$(($(netns_bytes a fast0) + $(netns_bytes a eth0)))
 sleep 5

@@ -7,20 +7,21 @@ netns_up switch
 netns_observer_start
 
 fast=$(netns_bytes a fast0) eth=$(netns_bytes a eth0)
-netns_mpirun_start 4 "$netns_programs/ninja-soak" --duration 4 --rate 400 --max-size 100K \
+netns_mpirun_start 4 "$netns_programs/ninja-soak" --duration 0 --rate 400 --max-size 100K \
     --observer "$netns_observer" --json "$netns_dir/soak.json" --stall-limit 10
-netns_until 10 sh -c "ip netns pids $netns_prefix-b | xargs -I{} cat /proc/{}/comm | grep -q ninja-soak"
+netns_until 20 netns_verified 100 || netns_fail "the job does not run"
 [ "$(netns_rank_pids ninja-soak a | wc -l)" = 2 ] || netns_fail "host a has not two ranks"
 [ "$(netns_rank_pids ninja-soak b | wc -l)" = 2 ] || netns_fail "host b has not two ranks"
 
 # A cut must be felt, and end when the fabric is healed: so the switch works, and the observer.
-sleep 1
 netns_observe --mark cut
 netns_cut fast0
 sleep 0.6
 netns_heal fast0
-netns_mpirun_wait || netns_fail "the job failed"
+sleep 1
 cut=$(netns_observe --unmark cut | jq .longest_stall_s)
+netns_soak_stop
+netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"
 fast=$(($(netns_bytes a fast0) - fast)) eth=$(($(netns_bytes a eth0) - eth))
 echo "fast0 $fast bytes, eth0 $eth bytes, stall by the cut $cut s"

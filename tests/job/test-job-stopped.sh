@@ -5,7 +5,7 @@
 netns_up
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --stall-limit 15 \
     --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 sleep 1
 for round in 1 2; do
     peer=$(netns_rank_pids ninja-soak b)

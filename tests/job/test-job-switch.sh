@@ -6,7 +6,7 @@ netns_up
 netns_observer_start
 netns_mpirun_start 2 "$netns_programs/ninja-soak" --duration 0 --rate 400 --max-size 100K \
     --stall-limit 10 --observer "$netns_observer" --json "$netns_dir/soak.json"
-netns_until 10 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
 
 # Prints the bytes that a fabric carries in half a second.
 traffic() {

@@ -152,7 +152,7 @@ netns_transport() {
     case $NINJA_TEST_TRANSPORT in
     ninja)
         netns_mca=(--mca pml ob1 --mca btl ninja,vader,self
-            --mca btl_ninja_fabrics fast=tcp@fast0 --mca btl_ninja_lifeline eth0
+            --mca btl_ninja_fabrics "${NETNS_FABRICS-fast=tcp@fast0}" --mca btl_ninja_lifeline eth0
             --mca btl_ninja_control_dir "$netns_control")
         if [ -d "$netns_top/ompi-mca/components" ]; then
             local system
@@ -164,8 +164,8 @@ netns_transport() {
     tcp) netns_mca=(--mca pml ob1 --mca btl tcp,vader,self --mca btl_tcp_if_include eth0) ;;
     tcp-fast) netns_mca=(--mca pml ob1 --mca btl tcp,vader,self --mca btl_tcp_if_include fast0) ;;
     ucx)
-        netns_mca=(--mca pml ucx --mca osc ^ucx -x UCX_TLS=tcp,self,sysv -x UCX_NET_DEVICES=eth0
-            --mca pml_ucx_tls any --mca pml_ucx_devices any)
+        netns_mca=(--mca pml ucx --mca osc ^ucx -x UCX_TLS=tcp,self
+            -x "UCX_NET_DEVICES=${NETNS_UCX_DEVICE:-eth0}" --mca pml_ucx_tls any --mca pml_ucx_devices any)
         ;;
     *) netns_fail "NINJA_TEST_TRANSPORT=$NINJA_TEST_TRANSPORT: unknown" ;;
     esac
@@ -179,16 +179,26 @@ netns_mpirun() {
     slots=$(((ranks + 1) / 2))
     netns_transport
     (
-        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LD_LIBRARY_PATH
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+        # In a sanitizer build: Open MPI itself does not free everything at the end.
+        export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-} ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
         cd "$netns_dir" || exit 1
         exec timeout --kill-after=5 "${NETNS_LIMIT:-60}" ip netns exec "$netns_prefix-a" \
             unshare --uts sh -c 'hostname "$0" && exec "$@"' "$netns_prefix-a" \
             mpirun -np "$ranks" --host "10.77.1.1:$slots,10.77.1.2:$slots" --map-by node \
             --bind-to none --mca plm rsh --mca plm_rsh_agent "$netns_dir/agent" \
             --mca oob_tcp_if_include "${NETNS_OOB:-eth0}" --mca orte_tmpdir_base "$netns_dir" \
-            --mca mpi_yield_when_idle 1 -x LD_LIBRARY_PATH \
+            --mca mpi_yield_when_idle "${NETNS_YIELD:-1}" -x LD_LIBRARY_PATH -x ASAN_OPTIONS \
             "${netns_mca[@]}" "${NETNS_MCA[@]}" "$@" </dev/null
     )
+}
+
+# Adds to NETNS_MCA what a program that was not built with the sanitizers needs to load our components
+# if these were.
+netns_foreign_program() {
+    local runtime
+    runtime=$(ldd "$netns_top/ompi-mca/components/mca_btl_ninja.so" 2>/dev/null | awk '/libasan/ { print $3 }')
+    [ -z "$runtime" ] || NETNS_MCA+=(-x "LD_PRELOAD=$runtime")
 }
 
 # Starts netns_mpirun in the background with its output in $netns_dir/job.log; netns_job is its pid.
@@ -271,6 +281,11 @@ netns_relay_start() {
 # Delays all frames on the relay by $1 milliseconds from now on.
 netns_delay() {
     echo "delay $1" >&"$netns_relay"
+}
+
+# True once the observer has heard of more than $1 verified messages.
+netns_verified() {
+    [ "$(netns_observe --report | jq .messages_verified)" -gt "$1" ]
 }
 
 # True once all of $1 ranks listen on their control sockets.

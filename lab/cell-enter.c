@@ -7,6 +7,7 @@
 // killed when cell-enter is. The exit code is the command's, or 128 plus the signal that ended it.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,12 +61,21 @@ int main(int argc, char **argv)
 {
     const int signals[] = {SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
     sigset_t mask, old;
-    int fd, status;
+    char path[64], cwd[4096];
+    int fd, root, status;
     pid_t child;
 
     if (argc < 3) {
         fprintf(stderr, "usage: cell-enter PID COMMAND [ARGUMENT...]\n");
         return 2;
+    }
+    snprintf(path, sizeof(path), "/proc/%s/root", argv[1]);
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        return enter_die(path);
+    }
+    if (!getcwd(cwd, sizeof(cwd))) {
+        cwd[0] = '\0';
     }
     fd = (int)syscall(SYS_pidfd_open, atoi(argv[1]), 0);
     if (fd < 0 ||
@@ -73,6 +83,11 @@ int main(int argc, char **argv)
         return enter_die(argv[1]);
     }
     close(fd);
+    // Joining a mount namespace leads to its topmost root; the host's may lie below (chroot).
+    if (fchdir(root) || chroot(".") || (cwd[0] == '/' && chdir(cwd) && chdir("/"))) {
+        return enter_die("root directory");
+    }
+    close(root);
     sigemptyset(&mask);
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
         sigaddset(&mask, signals[i]);

@@ -92,8 +92,10 @@ static void host_run(const char *hostname)
     sigset_t all;
 
     prctl(PR_SET_NAME, "lab-host");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ||
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+        host_die("cannot make mounts private (in a chroot, its directory must be a mount point)");
+    }
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ||
         sethostname(hostname, strlen(hostname))) {
         host_die("set up namespaces");
     }

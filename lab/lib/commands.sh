@@ -261,7 +261,7 @@ command_save() {
     ((${#nodes[@]} > 0)) || mapfile -t nodes <"$LAB_STATE/nodes"
     for vm in "${nodes[@]}"; do
         [[ $(guest_host "$vm") == $(node_home "$vm") ]] || die "$vm is not at home ($(node_home "$vm")); saved guests start there"
-        snapshot_take "$vm"
+        snapshot_take "$vm" "$LAB_STATE/saved"
     done
     guests_start "${nodes[@]}"
 }

@@ -14,7 +14,7 @@ cell_start() {
     "$(helper_path host-init)" "$(cell_pidfile "$1")" "$1" "$LAB_STATE/cells/$1.log" ||
         die "cannot make the namespaces of $1"
     # Ready when process 1 has its own /proc.
-    wait_for 10 cell_ready "$1" || die "namespaces of $1 did not come up: $LAB_STATE/cells/$1.log"
+    wait_for 10 cell_ready "$1" || die "namespaces of $1 did not come up: $(tail -n 1 "$LAB_STATE/cells/$1.log")"
 }
 
 cell_ready() { [[ $(cell_run "$1" hostname 2>/dev/null) == "$1" ]]; }

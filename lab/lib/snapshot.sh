@@ -12,13 +12,22 @@ snapshot_dir() {
     echo "$LAB_CACHE/saved-$(basename "$LAB_IMAGE" | cut -d- -f2)-$sum"
 }
 
-snapshot_exists() { [[ -e $(snapshot_dir)/$1.mem && -e $(snapshot_dir)/$1.qcow2 ]]; }
+# snapshot_of VM: prints where VM's saved state is: what 'lab save' kept for this lab, else the one of the fresh boot.
+snapshot_of() {
+    local dir
+    for dir in "$LAB_STATE/saved" "$(snapshot_dir)"; do
+        if [[ -e $dir/$1.mem && -e $dir/$1.qcow2 ]]; then
+            echo "$dir"
+            return 0
+        fi
+    done
+    return 1
+}
 
-# snapshot_take VM: saves a booted guest at home. The guest is stopped by it.
+# snapshot_take VM DIR: saves a guest that runs at home. The guest is stopped by it.
 snapshot_take() {
-    local vm=$1 host dir tmp
+    local vm=$1 host dir=$2 tmp
     host=$(node_home "$vm")
-    dir=$(snapshot_dir)
     tmp=$dir/.tmp-$$-$vm
     mkdir -p "$dir"
     guest_ssh "$vm" 'sync; echo 3 >/proc/sys/vm/drop_caches' </dev/null || :
@@ -33,7 +42,7 @@ snapshot_take() {
 snapshot_restore() {
     local vm=$1 host dir
     host=$(node_home "$vm")
-    dir=$(snapshot_dir)
+    dir=$(snapshot_of "$vm") || die "no saved state of $vm"
     touch "$dir"
     guest_forget "$vm"
     cp --sparse=always "$dir/$vm.qcow2" "$(host_images "$host")/$vm.qcow2"
@@ -45,7 +54,7 @@ snapshot_restore() {
 guests_start() {
     local vm cold=() pids=()
     for vm in "$@"; do
-        snapshot_exists "$vm" || cold+=("$vm")
+        snapshot_of "$vm" >/dev/null || cold+=("$vm")
     done
     if ((${#cold[@]} > 0)); then
         say "booting ${cold[*]} (once; later runs restore them)"
@@ -53,13 +62,13 @@ guests_start() {
             guest_boot "$vm"
         done
         for vm in "${cold[@]}"; do
-            wait_for 180 guest_booted "$vm" "$(node_home "$vm")" ||
+            wait_for 300 guest_booted "$vm" "$(node_home "$vm")" ||
                 die "$vm does not boot: $(tail -n 3 "$(host_dir "$(node_home "$vm")")/log/qemu/$vm-console.log")"
             wait_for 60 guest_answers "$vm" || die "$vm boots but does not answer on ssh"
         done
         say "saving ${cold[*]}"
         for vm in "${cold[@]}"; do
-            snapshot_take "$vm"
+            snapshot_take "$vm" "$(snapshot_dir)"
         done
     fi
     say "restoring $*"

@@ -40,3 +40,9 @@ in1 touch /root/stays-not
 check "restore" "$lab" restore
 check "a restored guest is as it was saved" in1 'test ! -e /root/stays-not'
 check_equal "and has the present payload" "$(in1 cat /usr/local/bin/marker2)" second
+
+in1 'echo 1 >/root/kept; echo 1 >/dev/shm/kept'
+check "save" "$lab" save node1
+in1 rm /root/kept /dev/shm/kept
+check "restore what was saved" "$lab" restore node1
+check_equal "disk and memory" "$(in1 cat /root/kept /dev/shm/kept | tr -d '\n')" 11

@@ -79,6 +79,24 @@ static int kernel_user_is_harmless(const char *name)
     return length > 3 && !strcmp(name + length - 3, "_ib"); /* drivers: mlx5_ib and others */
 }
 
+/* The process of thread 'thread', which may be its first; 0 if the thread has ended. */
+static uint32_t process_of_thread(const struct roots *roots, uint32_t thread)
+{
+    char path[256], line[128];
+    unsigned process = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%u/status", roots->proc, thread);
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof(line), file))
+        if (sscanf(line, "Tgid: %u", &process) == 1)
+            break;
+    fclose(file);
+    return process;
+}
+
 /* An entry belongs to a process (RES_PID) or to the kernel (RES_KERN_NAME). */
 static void on_entry(struct query *query, const struct nlattr *entry)
 {
@@ -91,8 +109,14 @@ static void on_entry(struct query *query, const struct nlattr *entry)
 
     if (pid && attribute_size(pid) >= sizeof(number)) {
         memcpy(&number, attribute_data(pid), sizeof(number));
-        if (number)
+        /* The kernel notes the thread that opened the device. One that has ended tells nothing:
+         * what its process still holds is found by its open files. */
+        if (number) { /* 0: in a PID namespace that we cannot see */
+            number = process_of_thread(query->roots, number);
+            if (!number)
+                return;
             file_read_line(comm, sizeof(comm), "%s/%u/comm", query->roots->proc, number);
+        }
         holders_add(query->list, (pid_t)number, comm, "open context, by the kernel's list");
     } else if (*kernel_name && !kernel_user_is_harmless(kernel_name)) {
         holders_add(query->list, 0, kernel_name, "kernel module");

@@ -68,7 +68,7 @@ void ninja_config_default(struct ninja_config *config)
     *config = (struct ninja_config){
         .drain_limit_ms = 500,
         .release_limit_ms = 2000,
-        .open_limit_ms = 2000,
+        .open_limit_ms = 10000,
         .retry_ms = 100,
         .refused_limit_ms = 60000,
         .retain_low = 4U << 20,

@@ -173,10 +173,7 @@ void fabrics_rescan(struct agent *agent)
 
     devices_scan(&agent->options.roots, &agent->devices);
     tell_changes(agent, &before);
-    for (unsigned i = 0; i < before.count; i++)
-        if (before.devices[i].uverbs[0] && !devices_find(&agent->devices, before.devices[i].name))
-            fence_restore(&agent->options.roots,
-                          before.devices[i].uverbs); /* removes a left-over node */
+    fence_forget_vanished(&agent->options.roots);
     for (unsigned i = 0; i < agent->fabric_count; i++)
         update_fabric(agent, &agent->fabrics[i]);
     agent->rescan_at = 0;

@@ -83,8 +83,10 @@ int fence_restore(const struct roots *roots, const char *uverbs)
     return rename(from, to) ? -errno : 0;
 }
 
-void fence_restore_others(const struct roots *roots, int (*keep)(void *ctx, const char *uverbs),
-                          void *ctx)
+/* Calls 'each' for every withheld node. */
+static void
+for_each_withheld(const struct roots *roots,
+                  void (*each)(const struct roots *roots, const char *uverbs, void *ctx), void *ctx)
 {
     char path[512];
     struct dirent *entry;
@@ -92,18 +94,50 @@ void fence_restore_others(const struct roots *roots, int (*keep)(void *ctx, cons
 
     snprintf(path, sizeof(path), "%s/infiniband/" WITHHELD_DIRECTORY, roots->dev);
     opened = opendir(path);
-    if (!opened)
-        return;
-    while ((entry = readdir(opened))) {
-        int rc;
+    while (opened && (entry = readdir(opened)))
+        if (entry->d_name[0] != '.')
+            each(roots, entry->d_name, ctx);
+    if (opened)
+        closedir(opened);
+}
 
-        if (entry->d_name[0] == '.' || keep(ctx, entry->d_name))
-            continue;
-        rc = fence_restore(roots, entry->d_name);
-        if (rc)
-            agent_log("cannot put back %s: %s", entry->d_name, strerror(-rc));
-        else
-            agent_log("put back %s, which an earlier agent withheld", entry->d_name);
-    }
-    closedir(opened);
+struct restore_choice {
+    int (*keep)(void *ctx, const char *uverbs);
+    void *ctx;
+};
+
+static void restore_unless_kept(const struct roots *roots, const char *uverbs, void *ctx)
+{
+    const struct restore_choice *choice = ctx;
+    int rc;
+
+    if (choice->keep(choice->ctx, uverbs))
+        return;
+    rc = fence_restore(roots, uverbs);
+    if (rc)
+        agent_log("cannot put back %s: %s", uverbs, strerror(-rc));
+    else
+        agent_log("put back %s, which an earlier agent withheld", uverbs);
+}
+
+void fence_restore_others(const struct roots *roots, int (*keep)(void *ctx, const char *uverbs),
+                          void *ctx)
+{
+    struct restore_choice choice = {keep, ctx};
+
+    for_each_withheld(roots, restore_unless_kept, &choice);
+}
+
+static void remove_if_vanished(const struct roots *roots, const char *uverbs, void *ctx)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/class/infiniband_verbs/%s", roots->sys, uverbs);
+    if (access(path, F_OK))
+        fence_restore(roots, uverbs); /* which removes a node without a device */
+}
+
+void fence_forget_vanished(const struct roots *roots)
+{
+    for_each_withheld(roots, remove_if_vanished, NULL);
 }

@@ -17,6 +17,9 @@ int fence_withhold(const struct roots *roots, const char *uverbs);
  * anew, is removed. Returns 0 or a negative errno. */
 int fence_restore(const struct roots *roots, const char *uverbs);
 
+/* Removes withheld nodes whose device is gone: the kernel did not find them where it had put them. */
+void fence_forget_vanished(const struct roots *roots);
+
 /* True if the node is withheld. */
 int fence_is_up(const struct roots *roots, const char *uverbs);
 

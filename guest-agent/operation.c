@@ -13,9 +13,10 @@
 #include "agent.h"
 #include "fence.h"
 
-#define HOLDER_GRACE_MS  1000 /* for a process that is just closing the device */
-#define HOLDER_AGAIN_MS  100
-#define TELLING_LIMIT_MS 8000 /* opening a device in many processes takes its time */
+#define HOLDER_GRACE_MS   1000 /* for a process that is just closing the device */
+#define REGISTER_GRACE_MS 3000 /* after our start: processes come back within 2 s */
+#define HOLDER_AGAIN_MS   100
+#define TELLING_LIMIT_MS  8000 /* opening a device in many processes takes its time */
 
 static void checking_step(struct agent *agent, int64_t now);
 static void asking_step(struct agent *agent, int64_t now);
@@ -327,6 +328,7 @@ static void begin(struct agent *agent, uint64_t op, enum symvirt_message_type ty
 static void begin_release(struct agent *agent, uint64_t op, struct fabric_entry *fabric)
 {
     const struct rdma_device *device = fabrics_device(agent, fabric);
+    int64_t limit;
     int rc;
 
     begin(agent, op, SYMVIRT_RELEASE, fabric, agent->options.release_ms);
@@ -336,7 +338,10 @@ static void begin_release(struct agent *agent, uint64_t op, struct fabric_entry 
                NULL);
         return;
     }
-    enter_phase(agent, PHASE_CHECKING, symvirt_now_ms() + HOLDER_GRACE_MS);
+    limit = symvirt_now_ms() + HOLDER_GRACE_MS;
+    if (limit < agent->started + REGISTER_GRACE_MS)
+        limit = agent->started + REGISTER_GRACE_MS;
+    enter_phase(agent, PHASE_CHECKING, limit);
     state_save(agent); /* before the fence: whoever finds the node withheld must know why */
     rc = device && device->uverbs[0] ? fence_withhold(&agent->options.roots, device->uverbs) : 0;
     if (rc)

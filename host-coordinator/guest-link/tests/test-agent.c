@@ -278,10 +278,14 @@ static void start_agent(struct fixture *fixture)
 
 static void kill_agent(struct fixture *fixture, int signal_number)
 {
+    int status;
+
     if (fixture->agent <= 0)
         return;
     kill(fixture->agent, signal_number);
-    assert_int_equal(waitpid(fixture->agent, NULL, 0), fixture->agent);
+    assert_int_equal(waitpid(fixture->agent, &status, 0), fixture->agent);
+    if (signal_number == SIGTERM)
+        assert_int_equal(status, 0); /* it ended by itself, and a sanitizer found nothing */
     fixture->agent = 0;
 }
 
@@ -411,6 +415,19 @@ static void test_release_and_resume_with_a_process(void **state)
     assert_true(output_has(process, "rxe0 7")); /* the host's epoch */
     assert_true(node_is_open_to_all(fixture));
     assert_int_equal(node_inode(fixture), inode);
+}
+
+static void test_process_that_has_not_come_back_after_a_restart_is_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    struct process *process = start_client(fixture, "ok", 1);
+
+    expect_output(fixture, process, "present");
+    kill_agent(fixture, SIGKILL);
+    run_for(fixture, 1000); /* the process tries less and less often */
+    start_agent(fixture);
+    assert_int_equal(request(fixture, SYMVIRT_RELEASE), 0);
+    assert_true(output_has(process, "release ib0"));
 }
 
 static void test_foreign_holder_is_named_and_nobody_disturbed(void **state)
@@ -660,6 +677,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_greeting_describes_the_fabrics),
         TEST(test_release_and_resume_with_a_process),
+        TEST(test_process_that_has_not_come_back_after_a_restart_is_waited_for),
         TEST(test_foreign_holder_is_named_and_nobody_disturbed),
         TEST(test_silent_process_that_holds_is_named_and_others_resume),
         TEST(test_silent_process_that_does_not_hold_is_no_obstacle),

@@ -1,0 +1,56 @@
+/* The link to a VM's agent: a libsymvirt session over its virtio-serial channel, through libvirt.
+ * SPDX-License-Identifier: BSD-3-Clause
+ *
+ * It stays open while the VM runs, comes back by itself after a loss, and follows the VM to another
+ * host. What the guest says is hostile input: libsymvirt bounds and checks it, and nothing of it is
+ * used but numbers, truth values and texts for humans. Loop's thread only.
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <jansson.h>
+
+#include "host.h"
+#include "inventory.h"
+#include "symvirt.h"
+
+struct guest;
+
+/* The end of a request: 'error' is 0 or a positive errno (ETIMEDOUT: no answer in time), 'message' a
+ * sentence or "", 'detail' an object or NULL; valid during the call. */
+typedef void (*guest_done)(void *ctx, int error, const char *message, const json_t *detail);
+
+struct guest_callbacks {
+    /* A device in the guest came, went or changed: an event message. */
+    void (*event)(void *ctx, struct guest *guest, const json_t *message);
+    /* What the agent waits for in the running operation. */
+    void (*progress)(void *ctx, struct guest *guest, const char *what);
+    /* The agent answers (1) or is gone (0). */
+    void (*alive)(void *ctx, struct guest *guest, int alive);
+};
+
+/* Makes a link, closed. Lives as long as the daemon. */
+struct guest *guest_create(const struct inventory_vm *vm, const struct guest_callbacks *callbacks,
+                           void *ctx);
+
+const struct inventory_vm *guest_vm(const struct guest *guest);
+
+/* The VM runs at 'host' now (NULL: nowhere): the link goes there. 'again' opens it anew even if it
+ * is there already. */
+void guest_follow(struct guest *guest, struct host *host, int again);
+
+/* True while the agent answers. */
+int guest_alive(const struct guest *guest);
+
+/* Sends 'message' (reference taken) with an operation number of its own; waits for an agent that is
+ * not there, at most 'limit_ms' in all. 'done' is called once, never before this returns. Returns
+ * the operation, or 0 when memory is out. */
+uint64_t guest_request(struct guest *guest, json_t *message, int limit_ms, guest_done done, void *ctx);
+
+/* Tells the agent to undo 'op', if it is still running; its result comes as ever. */
+void guest_abort(struct guest *guest, uint64_t op);
+
+/* Forgets 'op': 'done' is not called. An op that ended is no error. */
+void guest_forget(struct guest *guest, uint64_t op);
+
+#endif

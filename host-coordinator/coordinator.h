@@ -25,9 +25,11 @@ struct coordinator {
 int coordinator_start(struct coordinator *coordinator);
 
 /* The connection to 'host'. */
-struct host *coordinator_host(const struct coordinator *coordinator, const struct inventory_host *host);
+struct host *coordinator_host(const struct coordinator *coordinator,
+                              const struct inventory_host *host);
 
 /* The link to the agent of 'vm'. */
-struct guest *coordinator_guest(const struct coordinator *coordinator, const struct inventory_vm *vm);
+struct guest *coordinator_guest(const struct coordinator *coordinator,
+                                const struct inventory_vm *vm);
 
 #endif

@@ -1,13 +1,14 @@
-/* The link to a VM's agent. SPDX-License-Identifier: BSD-3-Clause */
+/* The link to a VM's agent: a guest-link over libvirt's stream, opened anew wherever the VM is.
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
 #include "config.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libvirt/virterror.h>
 
 #include "guest.h"
+#include "guest-link-libvirt.h"
 
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS  2000
@@ -15,8 +16,6 @@
 struct request {
     struct request *next;
     uint64_t op;
-    json_t *message;
-    int64_t deadline;
     guest_done done;
     void *ctx;
 };
@@ -25,57 +24,24 @@ struct guest {
     const struct inventory_vm *vm;
     struct guest_callbacks callbacks;
     void *ctx;
-    struct host *host;       /* where the VM runs, NULL: unknown */
-    unsigned generation;     /* counts the openings: an old one's results are dropped */
-    int opening;             /* a job is opening the channel */
-    virStreamPtr stream;
-    virConnectPtr connection; /* of the stream */
-    int stream_events;
-    struct symvirt_session *session;
+    struct host *host;   /* where the VM runs, NULL: unknown */
+    unsigned generation; /* counts the openings: an old one's results are dropped */
+    int opening;         /* a job looks for the VM */
+    int open;            /* the channel is */
+    struct guest_link *link;
     struct request *requests;
-    int was_alive;
-    int in_input; /* inside the session: its callbacks must not close it */
     int retry_ms;
     struct loop_timer retry, tick;
 };
 
 static void guest_try(void *arg);
-static void guest_flush(struct guest *guest);
-
-/* Numbers of operations: never used twice between this host and this guest, also after a restart. */
-static uint64_t next_op(void)
-{
-    static uint64_t last;
-    uint64_t now = (uint64_t)(loop_now() * 1e6);
-
-    last = now > last ? now : last + 1;
-    return last;
-}
 
 int guest_alive(const struct guest *guest)
 {
-    return guest->stream && symvirt_session_state(guest->session) == SYMVIRT_SESSION_OPEN;
+    return guest_link_is_connected(guest->link);
 }
 
-static void guest_tell_alive(struct guest *guest)
-{
-    int alive = guest_alive(guest);
-
-    if (alive == guest->was_alive)
-        return;
-    guest->was_alive = alive;
-    log_line("%s: agent %s", guest->vm->name, alive ? "answers" : "is gone");
-    guest->callbacks.alive(guest->ctx, guest, alive);
-}
-
-/* Ends a request that was taken out of the list. */
-static void request_end(struct request *request, int error, const char *message, const json_t *detail)
-{
-    if (request->done)
-        request->done(request->ctx, error, message, detail);
-    json_decref(request->message);
-    free(request);
-}
+/* --- What the link tells ---------------------------------------------------------------------- */
 
 static struct request *guest_take(struct guest *guest, uint64_t op)
 {
@@ -89,193 +55,120 @@ static struct request *guest_take(struct guest *guest, uint64_t op)
     return NULL;
 }
 
-static void guest_on_result(struct guest *guest, const json_t *message)
+static void on_result(void *ctx, uint64_t op, const json_t *result)
 {
-    struct request *request = guest_take(guest, symvirt_message_op(message));
-    int ok = json_is_true(json_object_get(message, "ok"));
-    uint64_t error = symvirt_message_number(message, "error", EIO);
+    struct guest *guest = ctx;
+    struct request *request = guest_take(guest, op);
+    int ok = json_is_true(json_object_get(result, "ok"));
+    uint64_t error = symvirt_message_number(result, "error", EIO);
+    char text[SENTENCE_MAX];
 
-    if (request)
-        request_end(request, ok ? 0 : error && error < 4096 ? (int)error : EIO,
-                    symvirt_message_text(message, "message"), json_object_get(message, "detail"));
+    if (!request)
+        return;
+    guest_link_printable(text, sizeof(text), symvirt_message_text(result, "message"));
+    request->done(request->ctx,
+                  ok                      ? 0
+                  : error && error < 4096 ? (int)error
+                                          : EIO,
+                  text, json_object_get(result, "detail"));
+    free(request);
 }
 
-static void on_message(void *ctx, enum symvirt_message_type type, json_t *message)
+static void on_progress(void *ctx, uint64_t op, const char *what)
+{
+    struct guest *guest = ctx;
+    char text[SENTENCE_MAX];
+
+    guest->callbacks.progress(guest->ctx, guest, guest_link_printable(text, sizeof(text), what));
+}
+
+static void on_event(void *ctx, const json_t *event)
 {
     struct guest *guest = ctx;
 
-    if (type == SYMVIRT_RESULT)
-        guest_on_result(guest, message);
-    else if (type == SYMVIRT_PROGRESS)
-        guest->callbacks.progress(guest->ctx, guest, symvirt_message_text(message, "what"));
-    else if (type == SYMVIRT_EVENT)
-        guest->callbacks.event(guest->ctx, guest, message);
+    guest->callbacks.event(guest->ctx, guest, event);
 }
 
-static void guest_send(struct guest *guest, struct request *request)
-{
-    int rc = symvirt_session_send(guest->session, json_incref(request->message), loop_now_ms());
-
-    if (rc && rc != -ENOTCONN)
-        log_line("%s: cannot send to the agent: %s", guest->vm->name, strerror(-rc));
-}
-
-/* A new epoch: what is outstanding is asked again. The agent knows an operation that it has seen by
- * its number, and answers or goes on. */
-static void on_opened(void *ctx, const json_t *state)
+static void on_connected(void *ctx, const json_t *state)
 {
     struct guest *guest = ctx;
 
     guest->retry_ms = RETRY_FIRST_MS;
-    for (struct request *request = guest->requests; request; request = request->next)
-        guest_send(guest, request);
-}
-
-static const struct symvirt_session_callbacks session_callbacks = {.message = on_message,
-                                                                   .opened = on_opened};
-
-static void guest_close(struct guest *guest)
-{
-    guest->generation++;
-    guest->opening = 0;
-    loop_timer_stop(&guest->retry);
-    symvirt_session_close(guest->session);
-    if (guest->stream) {
-        virStreamEventRemoveCallback(guest->stream);
-        virStreamAbort(guest->stream);
-        virStreamFree(guest->stream);
-        virConnectClose(guest->connection);
-        guest->stream = NULL;
-    }
-    guest_tell_alive(guest);
+    log_line("%s: the agent answers", guest->vm->name);
+    guest->callbacks.alive(guest->ctx, guest, 1);
 }
 
 static void guest_retry_later(struct guest *guest)
 {
-    guest_close(guest);
+    guest->open = 0;
     if (!guest->host)
         return;
     loop_timer_start(&guest->retry, guest->retry_ms, guest_try, guest);
     guest->retry_ms = guest->retry_ms * 2 < RETRY_LAST_MS ? guest->retry_ms * 2 : RETRY_LAST_MS;
 }
 
-static void guest_expire(struct guest *guest)
+static void on_disconnected(void *ctx, int error)
 {
-    int64_t now = loop_now_ms();
-    struct request *request = guest->requests;
+    struct guest *guest = ctx;
 
-    while (request) {
-        if (request->deadline > now) {
-            request = request->next;
-            continue;
-        }
-        guest_take(guest, request->op);
-        request_end(request, ETIMEDOUT, guest_alive(guest) ? "no answer in time" : "the agent does not answer",
-                    NULL);
-        /* The callback may have changed the list. */
-        request = guest->requests;
-    }
+    log_line("%s: the channel to the agent ended: %s", guest->vm->name, strerror(error));
+    guest->callbacks.alive(guest->ctx, guest, 0);
+    guest_retry_later(guest);
 }
+
+static void on_log(void *ctx, const char *line)
+{
+    struct guest *guest = ctx;
+
+    log_line("%s: %s", guest->vm->name, line);
+}
+
+static const struct guest_link_callbacks link_callbacks = {.connected = on_connected,
+                                                           .disconnected = on_disconnected,
+                                                           .event = on_event,
+                                                           .progress = on_progress,
+                                                           .result = on_result,
+                                                           .log = on_log};
+
+/* --- Time ------------------------------------------------------------------------------------- */
+
+static void guest_schedule(struct guest *guest);
 
 static void guest_on_tick(void *arg)
 {
     struct guest *guest = arg;
 
-    if (guest->stream)
-        symvirt_session_tick(guest->session, loop_now_ms());
-    guest_expire(guest);
-    guest_flush(guest);
-}
-
-/* When to look again without an event. */
-static void guest_schedule(struct guest *guest)
-{
-    int64_t now = loop_now_ms(), next = -1;
-    int session_ms = guest->stream ? symvirt_session_timeout_ms(guest->session, now) : -1;
-
-    if (session_ms >= 0)
-        next = now + session_ms;
-    for (struct request *request = guest->requests; request; request = request->next)
-        if (next < 0 || request->deadline < next)
-            next = request->deadline;
-    if (next < 0)
-        loop_timer_stop(&guest->tick);
-    else
-        loop_timer_start(&guest->tick, next > now ? (int)(next - now) : 0, guest_on_tick, guest);
-}
-
-/* Writes what the session has for the channel. */
-static void guest_flush(struct guest *guest)
-{
-    int events = VIR_STREAM_EVENT_READABLE | VIR_STREAM_EVENT_HANGUP | VIR_STREAM_EVENT_ERROR;
-    const void *data;
-    size_t size;
-
-    if (guest->in_input)
-        return; /* on_stream() flushes afterwards */
-    while (guest->stream && (size = symvirt_session_output(guest->session, &data)) > 0) {
-        int sent = virStreamSend(guest->stream, data, size);
-
-        if (sent == -2) {
-            events |= VIR_STREAM_EVENT_WRITABLE;
-            break;
-        }
-        if (sent < 0) {
-            guest_retry_later(guest);
-            break;
-        }
-        symvirt_session_written(guest->session, (size_t)sent);
-    }
-    if (guest->stream && events != guest->stream_events) {
-        virStreamEventUpdateCallback(guest->stream, events);
-        guest->stream_events = events;
-    }
-    guest_tell_alive(guest);
+    guest_link_tick(guest->link);
     guest_schedule(guest);
 }
 
-static void on_stream(virStreamPtr stream, int events, void *opaque)
+/* The link needs the time when bytes came or went, too, which the loop does not tell: so at least
+ * each 200 ms while something is going on, which is when it says that a tick is due at all. */
+static void guest_schedule(struct guest *guest)
 {
-    struct guest *guest = opaque;
-    char data[16384];
-    int got = -2;
+    int ms = guest_link_timeout_ms(guest->link);
 
-    /* A bound for each turn: a guest that never stops talking must not keep the loop. */
-    for (int i = 0; i < 8 && guest->stream && events & VIR_STREAM_EVENT_READABLE; i++) {
-        got = virStreamRecv(guest->stream, data, sizeof(data));
-        if (got <= 0)
-            break;
-        guest->in_input = 1;
-        symvirt_session_input(guest->session, data, (size_t)got, loop_now_ms());
-        guest->in_input = 0;
-    }
-    if (got == 0 || got == -1 || events & (VIR_STREAM_EVENT_HANGUP | VIR_STREAM_EVENT_ERROR))
-        guest_retry_later(guest);
-    guest_flush(guest);
+    if (ms < 0 && guest->open)
+        ms = 200;
+    if (ms >= 0)
+        loop_timer_start(&guest->tick, ms < 200 ? ms : 200, guest_on_tick, guest);
 }
 
-/* A job that opens the channel. */
+/* --- Opening the channel ---------------------------------------------------------------------- */
+
 struct opening {
     struct guest *guest;
     unsigned generation;
     virConnectPtr connection;
-    virStreamPtr stream;
-    char name[64];
+    virDomainPtr domain;
+    const char *name;
 };
 
 static void opening_run(void *arg)
 {
     struct opening *opening = arg;
-    virDomainPtr domain = virDomainLookupByName(opening->connection, opening->name);
-    virStreamPtr stream = domain ? virStreamNew(opening->connection, VIR_STREAM_NONBLOCK) : NULL;
 
-    if (stream && virDomainOpenChannel(domain, SYMVIRT_CHANNEL_NAME, stream, VIR_DOMAIN_CHANNEL_FORCE) < 0) {
-        virStreamFree(stream);
-        stream = NULL;
-    }
-    opening->stream = stream;
-    if (domain)
-        virDomainFree(domain);
+    opening->domain = virDomainLookupByName(opening->connection, opening->name);
 }
 
 static void opening_done(void *arg)
@@ -283,60 +176,42 @@ static void opening_done(void *arg)
     struct opening *opening = arg;
     struct guest *guest = opening->guest;
 
-    if (opening->generation != guest->generation) {
-        if (opening->stream) {
-            virStreamAbort(opening->stream);
-            virStreamFree(opening->stream);
+    if (opening->generation == guest->generation) {
+        guest->opening = 0;
+        if (opening->domain && !guest_link_attach_libvirt(guest->link, opening->domain, 1)) {
+            guest->open = 1;
+            guest_schedule(guest);
+        } else {
+            guest_retry_later(guest);
         }
-        virConnectClose(opening->connection);
-        free(opening);
-        return;
     }
-    guest->opening = 0;
-    guest->stream = opening->stream;
-    guest->connection = opening->connection;
-    if (!guest->stream)
-        virConnectClose(opening->connection);
+    if (opening->domain)
+        virDomainFree(opening->domain);
+    virConnectClose(opening->connection);
     free(opening);
-    guest->stream_events = VIR_STREAM_EVENT_READABLE | VIR_STREAM_EVENT_HANGUP | VIR_STREAM_EVENT_ERROR;
-    if (!guest->stream ||
-        virStreamEventAddCallback(guest->stream, guest->stream_events, on_stream, guest, NULL) < 0) {
-        guest_retry_later(guest);
-        return;
-    }
-    symvirt_session_open(guest->session, (uint64_t)(loop_now() * 1e9), loop_now_ms());
-    guest_flush(guest);
 }
 
 static void guest_try(void *arg)
 {
     struct guest *guest = arg;
-    struct opening *opening;
     virConnectPtr connection = guest->host ? host_connection(guest->host) : NULL;
+    struct opening *opening = connection ? calloc(1, sizeof(*opening)) : NULL;
 
-    if (!connection) {
-        guest_retry_later(guest);
-        return;
-    }
-    opening = calloc(1, sizeof(*opening));
-    if (!opening) {
-        virConnectClose(connection);
-        guest_retry_later(guest);
-        return;
-    }
-    opening->guest = guest;
-    opening->generation = guest->generation;
-    opening->connection = connection;
-    snprintf(opening->name, sizeof(opening->name), "%s", guest->vm->name);
-    guest->opening = 1;
-    if (loop_submit(opening_run, opening_done, opening)) {
-        virConnectClose(connection);
+    if (opening) {
+        *opening = (struct opening){guest, guest->generation, connection, NULL, guest->vm->name};
+        guest->opening = 1;
+        if (!loop_submit(opening_run, opening_done, opening))
+            return;
+        guest->opening = 0;
         free(opening);
-        guest_retry_later(guest);
     }
+    if (connection)
+        virConnectClose(connection);
+    guest_retry_later(guest);
 }
 
-struct guest *guest_create(const struct inventory_vm *vm, const struct guest_callbacks *callbacks, void *ctx)
+struct guest *guest_create(const struct inventory_vm *vm, const struct guest_callbacks *callbacks,
+                           void *ctx)
 {
     struct guest *guest = calloc(1, sizeof(*guest));
 
@@ -346,7 +221,7 @@ struct guest *guest_create(const struct inventory_vm *vm, const struct guest_cal
     guest->callbacks = *callbacks;
     guest->ctx = ctx;
     guest->retry_ms = RETRY_FIRST_MS;
-    if (symvirt_session_create(&guest->session, SYMVIRT_SESSION_HOST, &session_callbacks, guest)) {
+    if (guest_link_create(&guest->link, &link_callbacks, guest)) {
         free(guest);
         return NULL;
     }
@@ -360,56 +235,57 @@ const struct inventory_vm *guest_vm(const struct guest *guest)
 
 void guest_follow(struct guest *guest, struct host *host, int again)
 {
-    if (host == guest->host && !again && (guest->stream || guest->opening || guest->retry.id))
+    if (host == guest->host && !again && (guest->open || guest->opening || guest->retry.id))
         return;
-    guest_close(guest);
+    guest->generation++;
+    guest->opening = guest->open = 0;
+    loop_timer_stop(&guest->retry);
+    guest_link_detach(guest->link);
     guest->host = host;
     guest->retry_ms = RETRY_FIRST_MS;
     if (host)
         guest_try(guest);
 }
 
-uint64_t guest_request(struct guest *guest, json_t *message, int limit_ms, guest_done done, void *ctx)
+static uint64_t guest_expect(struct guest *guest, int rc, uint64_t op, guest_done done, void *ctx)
 {
-    struct request *request = calloc(1, sizeof(*request));
+    struct request *request = rc ? NULL : calloc(1, sizeof(*request));
 
-    if (!request || !message) {
-        json_decref(message);
-        free(request);
+    if (!request) {
+        log_line("%s: cannot ask the agent: %s", guest->vm->name, strerror(rc ? -rc : ENOMEM));
         return 0;
     }
-    request->op = next_op();
-    request->message = message;
-    request->deadline = loop_now_ms() + limit_ms;
-    request->done = done;
-    request->ctx = ctx;
-    request->next = guest->requests;
+    *request = (struct request){guest->requests, op, done, ctx};
     guest->requests = request;
-    json_object_set_new(message, "op", json_integer((json_int_t)request->op));
-    if (guest_alive(guest))
-        guest_send(guest, request);
-    guest_flush(guest);
-    return request->op;
+    guest_schedule(guest);
+    return op;
+}
+
+uint64_t guest_request(struct guest *guest, enum symvirt_message_type type, const json_t *fabric,
+                       int limit_ms, guest_done done, void *ctx)
+{
+    uint64_t op = 0;
+    int rc = guest_link_request(guest->link, type, fabric, limit_ms, &op);
+
+    return guest_expect(guest, rc, op, done, ctx);
+}
+
+uint64_t guest_set_time(struct guest *guest, int limit_ms, guest_done done, void *ctx)
+{
+    uint64_t op = 0;
+    int rc = guest_link_set_time(guest->link, limit_ms, &op);
+
+    return guest_expect(guest, rc, op, done, ctx);
 }
 
 void guest_abort(struct guest *guest, uint64_t op)
 {
-    for (struct request *request = guest->requests; request; request = request->next)
-        if (request->op == op && guest_alive(guest)) {
-            symvirt_session_send(guest->session, symvirt_message_request(SYMVIRT_ABORT, op),
-                                 loop_now_ms());
-            guest_flush(guest);
-            return;
-        }
+    guest_link_abort(guest->link, op);
+    guest_schedule(guest);
 }
 
 void guest_forget(struct guest *guest, uint64_t op)
 {
-    struct request *request = guest_take(guest, op);
-
-    if (!request)
-        return;
-    json_decref(request->message);
-    free(request);
-    guest_schedule(guest);
+    guest_link_abort(guest->link, op);
+    free(guest_take(guest, op));
 }

@@ -1,4 +1,4 @@
-/* The link to a VM's agent: a libsymvirt session over its virtio-serial channel, through libvirt.
+/* The link to a VM's agent over its virtio-serial channel, through libvirt: guest-link/ on one VM.
  * SPDX-License-Identifier: BSD-3-Clause
  *
  * It stays open while the VM runs, comes back by itself after a loss, and follows the VM to another
@@ -16,8 +16,8 @@
 
 struct guest;
 
-/* The end of a request: 'error' is 0 or a positive errno (ETIMEDOUT: no answer in time), 'message' a
- * sentence or "", 'detail' an object or NULL; valid during the call. */
+/* The end of a request: 'error' is 0 or a positive errno (ETIMEDOUT: no answer in time), 'message'
+ * a sentence or "", 'detail' an object or NULL; valid during the call. */
 typedef void (*guest_done)(void *ctx, int error, const char *message, const json_t *detail);
 
 struct guest_callbacks {
@@ -42,15 +42,20 @@ void guest_follow(struct guest *guest, struct host *host, int again);
 /* True while the agent answers. */
 int guest_alive(const struct guest *guest);
 
-/* Sends 'message' (reference taken) with an operation number of its own; waits for an agent that is
- * not there, at most 'limit_ms' in all. 'done' is called once, never before this returns. Returns
- * the operation, or 0 when memory is out. */
-uint64_t guest_request(struct guest *guest, json_t *message, int limit_ms, guest_done done, void *ctx);
+/* Sends request 'type'; 'fabric' (reference not taken) is for release and resume. Waits for an
+ * agent that is not there, at most 'limit_ms' in all. 'done' is called once, never before this
+ * returns. Returns the operation, or 0 if it cannot be asked (busy with another release or resume,
+ * memory). */
+uint64_t guest_request(struct guest *guest, enum symvirt_message_type type, const json_t *fabric,
+                       int limit_ms, guest_done done, void *ctx);
+
+/* Steps the guest's clock to this host's; otherwise as above. */
+uint64_t guest_set_time(struct guest *guest, int limit_ms, guest_done done, void *ctx);
 
 /* Tells the agent to undo 'op', if it is still running; its result comes as ever. */
 void guest_abort(struct guest *guest, uint64_t op);
 
-/* Forgets 'op': 'done' is not called. An op that ended is no error. */
+/* Aborts and forgets 'op': 'done' is not called. An op that ended is no error. */
 void guest_forget(struct guest *guest, uint64_t op);
 
 #endif

@@ -18,6 +18,16 @@
  * "sites/0/hosts/1/hcas/0/mac". */
 typedef char place[160];
 
+/* Paths in the file are short: a longer one than fits names the thing around it. */
+static void __attribute__((format(printf, 2, 3))) place_set(char *where, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(where, sizeof(place), format, args);
+    va_end(args);
+}
+
 struct check {
     const char *path;
     yaml_document_t document;
@@ -26,7 +36,7 @@ struct check {
     struct claim {
         char kind[16], value[200], by[80];
         int line;
-    } *claims;
+    } * claims;
     unsigned claim_count;
 };
 
@@ -107,7 +117,7 @@ static int check_name(struct check *check, const char *kind, const char *name, c
 {
     place where;
 
-    snprintf(where, sizeof(where), "%s/name", around);
+    place_set(where, "%s/name", around);
     if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] ||
         !isalnum((unsigned char)name[0]) || strlen(name) > 31)
         return check_fail(check, where,
@@ -125,12 +135,12 @@ static int matches(const char *text, const char *pattern)
     return !*text;
 }
 
-static int check_pattern(struct check *check, const char *what, const char *text, const char *pattern,
-                         const char *around, const char *key)
+static int check_pattern(struct check *check, const char *what, const char *text,
+                         const char *pattern, const char *around, const char *key)
 {
     place where;
 
-    snprintf(where, sizeof(where), "%s/%s", around, key);
+    place_set(where, "%s/%s", around, key);
     return matches(text, pattern) ? 0 : check_fail(check, where, "'%s' is no %s", text, what);
 }
 
@@ -143,38 +153,40 @@ static int check_hca(struct check *check, const struct inventory_hca *hca, const
     snprintf(by, sizeof(by), "%s of %s", hca->name, hca->host->name);
     if (check_name(check, "HCA", hca->name, around))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/fabric", around);
+    place_set(where, "%s/fabric", around);
     if (!hca->of_fabric)
         return check_fail(check, where, "HCA %s is on fabric '%s', which is not in 'fabrics'", by,
                           hca->fabric);
     if (ways != 1)
         return check_fail(check, around, "HCA %s needs exactly one of 'pci', 'vf' and 'device_xml'",
                           by);
-    snprintf(where, sizeof(where), "%s/mac", around);
-    if (hca->mac && (check_pattern(check, "MAC address", hca->mac, "xx:xx:xx:xx:xx:xx", around, "mac") ||
-                     check_claim(check, "MAC", hca->mac, by, where)))
+    place_set(where, "%s/mac", around);
+    if (hca->mac &&
+        (check_pattern(check, "MAC address", hca->mac, "xx:xx:xx:xx:xx:xx", around, "mac") ||
+         check_claim(check, "MAC", hca->mac, by, where)))
         return -EINVAL;
     if (hca->device_xml && !hca->mac)
         return check_fail(check, around, "HCA %s with 'device_xml' needs its 'mac'", by);
     /* Two hosts may well have a device at the same PCI address; one host has not. */
     if (hca->pci) {
-        snprintf(where, sizeof(where), "%s/pci", around);
+        place_set(where, "%s/pci", around);
         snprintf(vf, sizeof(vf), "%.40s at %.20s", hca->pci, hca->host->name);
-        if (check_pattern(check, "PCI address such as 0000:3b:00.0", hca->pci, "xxxx:xx:xx.x", around,
-                          "pci") ||
+        if (check_pattern(check, "PCI address such as 0000:3b:00.0", hca->pci, "xxxx:xx:xx.x",
+                          around, "pci") ||
             check_claim(check, "device", vf, by, where))
             return -EINVAL;
     }
     if (hca->vf) {
-        snprintf(where, sizeof(where), "%s/vf/pf", around);
-        snprintf(vf, sizeof(vf), "%.20s VF %u at %.20s", hca->vf->pf, hca->vf->number, hca->host->name);
-        if (check_pattern(check, "PCI address such as 0000:3b:00.0", hca->vf->pf, "xxxx:xx:xx.x", around,
-                          "vf/pf") ||
+        place_set(where, "%s/vf/pf", around);
+        snprintf(vf, sizeof(vf), "%.20s VF %u at %.20s", hca->vf->pf, hca->vf->number,
+                 hca->host->name);
+        if (check_pattern(check, "PCI address such as 0000:3b:00.0", hca->vf->pf, "xxxx:xx:xx.x",
+                          around, "vf/pf") ||
             check_claim(check, "device", vf, by, where))
             return -EINVAL;
     }
     if (hca->device_xml) {
-        snprintf(where, sizeof(where), "%s/device_xml", around);
+        place_set(where, "%s/device_xml", around);
         return check_claim(check, "device file", hca->device_xml, by, where);
     }
     return 0;
@@ -184,24 +196,24 @@ static int check_host(struct check *check, const struct inventory_host *host, co
 {
     place where;
 
-    snprintf(where, sizeof(where), "%s/name", around);
+    place_set(where, "%s/name", around);
     if (check_name(check, "host", host->name, around) ||
         check_claim(check, "site or host", host->name, "host", where))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/uri", around);
+    place_set(where, "%s/uri", around);
     if (check_claim(check, "uri", host->uri, host->name, where))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/migration_uri", around);
+    place_set(where, "%s/migration_uri", around);
     if (check_claim(check, "migration_uri", host->migration_uri, host->name, where))
         return -EINVAL;
     for (unsigned i = 0; i < host->hcas_count; i++) {
         for (unsigned j = 0; j < i; j++)
             if (!strcmp(host->hcas[i].name, host->hcas[j].name)) {
-                snprintf(where, sizeof(where), "%s/hcas/%u/name", around, i);
+                place_set(where, "%s/hcas/%u/name", around, i);
                 return check_fail(check, where, "host %s has two HCAs named %s", host->name,
                                   host->hcas[i].name);
             }
-        snprintf(where, sizeof(where), "%s/hcas/%u", around, i);
+        place_set(where, "%s/hcas/%u", around, i);
         if (check_hca(check, &host->hcas[i], where))
             return -EINVAL;
     }
@@ -212,16 +224,17 @@ static int check_site(struct check *check, const struct inventory_site *site, co
 {
     place where;
 
-    snprintf(where, sizeof(where), "%s/name", around);
+    place_set(where, "%s/name", around);
     if (check_name(check, "site", site->name, around) ||
         check_claim(check, "site or host", site->name, "site", where))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/overlay", around);
+    place_set(where, "%s/overlay", around);
     if (site->overlay && strcmp(site->overlay, "gre") && strcmp(site->overlay, "none"))
-        return check_fail(check, where, "overlay '%s' of site %s is not known: 'gre' and 'none' are",
+        return check_fail(check, where,
+                          "overlay '%s' of site %s is not known: 'gre' and 'none' are",
                           site->overlay, site->name);
     for (unsigned h = 0; h < site->hosts_count; h++) {
-        snprintf(where, sizeof(where), "%s/hosts/%u", around, h);
+        place_set(where, "%s/hosts/%u", around, h);
         if (check_host(check, &site->hosts[h], where))
             return -EINVAL;
     }
@@ -232,20 +245,22 @@ static int check_vm(struct check *check, const struct inventory_vm *vm, const ch
 {
     place where;
 
-    snprintf(where, sizeof(where), "%s/name", around);
+    place_set(where, "%s/name", around);
     if (check_name(check, "VM", vm->name, around) ||
         check_claim(check, "cluster or VM", vm->name, "VM", where))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/mac", around);
-    if (vm->mac && (check_pattern(check, "MAC address", vm->mac, "xx:xx:xx:xx:xx:xx", around, "mac") ||
-                    check_claim(check, "MAC", vm->mac, vm->name, where)))
+    place_set(where, "%s/mac", around);
+    if (vm->mac &&
+        (check_pattern(check, "MAC address", vm->mac, "xx:xx:xx:xx:xx:xx", around, "mac") ||
+         check_claim(check, "MAC", vm->mac, vm->name, where)))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/address", around);
+    place_set(where, "%s/address", around);
     if (vm->address && check_claim(check, "address", vm->address, vm->name, where))
         return -EINVAL;
-    snprintf(where, sizeof(where), "%s/hca_alias", around);
+    place_set(where, "%s/hca_alias", around);
     if (strncmp(vm->hca_alias, "ua-", 3))
-        return check_fail(check, where, "hca_alias '%s' of %s must begin with 'ua-' (libvirt's rule)",
+        return check_fail(check, where,
+                          "hca_alias '%s' of %s must begin with 'ua-' (libvirt's rule)",
                           vm->hca_alias, vm->name);
     return 0;
 }
@@ -257,30 +272,30 @@ static int check_all(struct check *check, const struct inventory *inventory)
     for (unsigned i = 0; i < inventory->fabrics_count; i++) {
         const struct inventory_fabric *fabric = &inventory->fabrics[i];
 
-        snprintf(where, sizeof(where), "fabrics/%u", i);
-        snprintf(name, sizeof(name), "%.140s/uuid", where);
+        place_set(where, "fabrics/%u", i);
+        place_set(name, "%s/uuid", where);
         if (check_name(check, "fabric", fabric->name, where) ||
-            check_pattern(check, "UUID", fabric->uuid, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", where,
-                          "uuid") ||
+            check_pattern(check, "UUID", fabric->uuid, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+                          where, "uuid") ||
             check_claim(check, "fabric", fabric->name, "fabric", where) ||
             check_claim(check, "uuid", fabric->uuid, fabric->name, name))
             return -EINVAL;
     }
     for (unsigned s = 0; s < inventory->sites_count; s++) {
-        snprintf(where, sizeof(where), "sites/%u", s);
+        place_set(where, "sites/%u", s);
         if (check_site(check, &inventory->sites[s], where))
             return -EINVAL;
     }
     for (unsigned c = 0; c < inventory->clusters_count; c++) {
         const struct inventory_cluster *cluster = &inventory->clusters[c];
 
-        snprintf(where, sizeof(where), "clusters/%u", c);
-        snprintf(name, sizeof(name), "%.140s/name", where);
+        place_set(where, "clusters/%u", c);
+        place_set(name, "%s/name", where);
         if (check_name(check, "cluster", cluster->name, where) ||
             check_claim(check, "cluster or VM", cluster->name, "cluster", name))
             return -EINVAL;
         for (unsigned v = 0; v < cluster->vms_count; v++) {
-            snprintf(where, sizeof(where), "clusters/%u/vms/%u", c, v);
+            place_set(where, "clusters/%u/vms/%u", c, v);
             if (check_vm(check, &cluster->vms[v], where))
                 return -EINVAL;
         }

@@ -13,8 +13,11 @@
 #include "check.h"
 #include "inventory.h"
 
-#define TEXT(key, type, member)     CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, struct type, member, 1, 4096)
-#define OPTIONAL(key, type, member) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, member, 1, 4096)
+#define TEXT(key, type, member)                                                                    \
+    CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, struct type, member, 1, 4096)
+#define OPTIONAL(key, type, member)                                                                \
+    CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, member, 1,  \
+                           4096)
 
 static const cyaml_schema_field_t fabric_fields[] = {
     TEXT("name", inventory_fabric, name), TEXT("uuid", inventory_fabric, uuid), CYAML_FIELD_END};
@@ -29,7 +32,8 @@ static const cyaml_schema_field_t hca_fields[] = {
     TEXT("name", inventory_hca, name),
     TEXT("fabric", inventory_hca, fabric),
     OPTIONAL("pci", inventory_hca, pci),
-    CYAML_FIELD_MAPPING_PTR("vf", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory_hca, vf, vf_fields),
+    CYAML_FIELD_MAPPING_PTR("vf", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory_hca,
+                            vf, vf_fields),
     OPTIONAL("device_xml", inventory_hca, device_xml),
     OPTIONAL("mac", inventory_hca, mac),
     CYAML_FIELD_END};
@@ -42,28 +46,26 @@ static const cyaml_schema_field_t host_fields[] = {
     TEXT("migration_uri", inventory_host, migration_uri),
     OPTIONAL("address", inventory_host, address),
     TEXT("image_dir", inventory_host, image_dir),
-    CYAML_FIELD_SEQUENCE("hcas", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory_host, hcas,
-                         &hca_schema, 0, CYAML_UNLIMITED),
+    CYAML_FIELD_SEQUENCE("hcas", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory_host,
+                         hcas, &hca_schema, 0, CYAML_UNLIMITED),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t host_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct inventory_host, host_fields)};
 
 static const cyaml_schema_field_t site_fields[] = {
-    TEXT("name", inventory_site, name),
-    OPTIONAL("overlay", inventory_site, overlay),
+    TEXT("name", inventory_site, name), OPTIONAL("overlay", inventory_site, overlay),
     CYAML_FIELD_SEQUENCE("hosts", CYAML_FLAG_POINTER, struct inventory_site, hosts, &host_schema, 1,
                          CYAML_UNLIMITED),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t site_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct inventory_site, site_fields)};
 
-static const cyaml_schema_field_t vm_fields[] = {
-    TEXT("name", inventory_vm, name),
-    OPTIONAL("mac", inventory_vm, mac),
-    OPTIONAL("address", inventory_vm, address),
-    TEXT("hca_alias", inventory_vm, hca_alias),
-    TEXT("base_image", inventory_vm, base_image),
-    CYAML_FIELD_END};
+static const cyaml_schema_field_t vm_fields[] = {TEXT("name", inventory_vm, name),
+                                                 OPTIONAL("mac", inventory_vm, mac),
+                                                 OPTIONAL("address", inventory_vm, address),
+                                                 TEXT("hca_alias", inventory_vm, hca_alias),
+                                                 TEXT("base_image", inventory_vm, base_image),
+                                                 CYAML_FIELD_END};
 static const cyaml_schema_value_t vm_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct inventory_vm, vm_fields)};
 
@@ -76,12 +78,12 @@ static const cyaml_schema_value_t cluster_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct inventory_cluster, cluster_fields)};
 
 static const cyaml_schema_field_t inventory_fields[] = {
-    CYAML_FIELD_SEQUENCE("fabrics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory, fabrics,
-                         &fabric_schema, 0, CYAML_UNLIMITED),
+    CYAML_FIELD_SEQUENCE("fabrics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct inventory,
+                         fabrics, &fabric_schema, 0, CYAML_UNLIMITED),
     CYAML_FIELD_SEQUENCE("sites", CYAML_FLAG_POINTER, struct inventory, sites, &site_schema, 1,
                          CYAML_UNLIMITED),
-    CYAML_FIELD_SEQUENCE("clusters", CYAML_FLAG_POINTER, struct inventory, clusters, &cluster_schema,
-                         1, CYAML_UNLIMITED),
+    CYAML_FIELD_SEQUENCE("clusters", CYAML_FLAG_POINTER, struct inventory, clusters,
+                         &cluster_schema, 1, CYAML_UNLIMITED),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t inventory_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct inventory, inventory_fields)};
@@ -109,8 +111,8 @@ static void load_on_log(cyaml_log_t level, void *ctx, const char *format, va_lis
 
         complaint->line = atoi(line + 6);
         if (quote && quote < line)
-            snprintf(complaint->where, sizeof(complaint->where), "%.*s", (int)strcspn(quote + 1, "'"),
-                     quote + 1);
+            snprintf(complaint->where, sizeof(complaint->where), "%.*s",
+                     (int)strcspn(quote + 1, "'"), quote + 1);
     }
     if (!complaint->what[0] && strncmp(text, "Load: Backtrace", 15))
         snprintf(complaint->what, sizeof(complaint->what), "%.190s",

@@ -23,10 +23,12 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS move (id INTEGER PRIMARY KEY AUTOINCREMENT,"
     " plan INTEGER NOT NULL REFERENCES plan, vm TEXT NOT NULL, state TEXT NOT NULL,"
     " ended INTEGER NOT NULL DEFAULT 0, record TEXT NOT NULL);"
-    "CREATE TABLE IF NOT EXISTS transition (move INTEGER NOT NULL REFERENCES move, at REAL NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS transition (move INTEGER NOT NULL REFERENCES move, at REAL NOT "
+    "NULL,"
     " state TEXT NOT NULL, why TEXT NOT NULL);"
     "CREATE INDEX IF NOT EXISTS transition_move ON transition (move);"
-    "CREATE TABLE IF NOT EXISTS epoch (vm TEXT NOT NULL, fabric TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    "CREATE TABLE IF NOT EXISTS epoch (vm TEXT NOT NULL, fabric TEXT NOT NULL, epoch INTEGER NOT "
+    "NULL,"
     " PRIMARY KEY (vm, fabric));"
     "PRAGMA user_version = 1;";
 
@@ -70,7 +72,8 @@ void journal_close(struct journal *journal)
 
 /* A prepared statement with its parameters bound by 'types': t text, i 64-bit integer, d double, j
  * JSON object. */
-static sqlite3_stmt *journal_prepare(struct journal *journal, const char *sql, const char *types, ...)
+static sqlite3_stmt *journal_prepare(struct journal *journal, const char *sql, const char *types,
+                                     ...)
 {
     sqlite3_stmt *statement;
     va_list args;
@@ -118,10 +121,11 @@ static int journal_run(struct journal *journal, sqlite3_stmt *statement)
 int64_t journal_plan_add(struct journal *journal, const char *what, const char *destination,
                          unsigned parallel, double at)
 {
-    int rc = journal_run(journal, journal_prepare(journal,
-                                                  "INSERT INTO plan (what, destination, parallel, "
-                                                  "created) VALUES (?, ?, ?, ?)",
-                                                  "ttid", what, destination, (int64_t)parallel, at));
+    int rc =
+        journal_run(journal, journal_prepare(journal,
+                                             "INSERT INTO plan (what, destination, parallel, "
+                                             "created) VALUES (?, ?, ?, ?)",
+                                             "ttid", what, destination, (int64_t)parallel, at));
 
     return rc ? rc : sqlite3_last_insert_rowid(journal->db);
 }
@@ -129,16 +133,16 @@ int64_t journal_plan_add(struct journal *journal, const char *what, const char *
 json_t *journal_plan(struct journal *journal, int64_t plan)
 {
     sqlite3_stmt *statement = journal_prepare(
-        journal, "SELECT id, what, destination, parallel, created FROM plan WHERE id = ?", "i", plan);
+        journal, "SELECT id, what, destination, parallel, created FROM plan WHERE id = ?", "i",
+        plan);
     json_t *object = NULL;
 
     if (statement && sqlite3_step(statement) == SQLITE_ROW)
-        object = json_pack("{s:I, s:s, s:s, s:i, s:f}", "id",
-                           (json_int_t)sqlite3_column_int64(statement, 0), "what",
-                           (const char *)sqlite3_column_text(statement, 1), "to",
-                           (const char *)sqlite3_column_text(statement, 2), "parallel",
-                           sqlite3_column_int(statement, 3), "created",
-                           sqlite3_column_double(statement, 4));
+        object = json_pack(
+            "{s:I, s:s, s:s, s:i, s:f}", "id", (json_int_t)sqlite3_column_int64(statement, 0),
+            "what", (const char *)sqlite3_column_text(statement, 1), "to",
+            (const char *)sqlite3_column_text(statement, 2), "parallel",
+            sqlite3_column_int(statement, 3), "created", sqlite3_column_double(statement, 4));
     sqlite3_finalize(statement);
     return object;
 }
@@ -147,8 +151,9 @@ static int journal_transition_add(struct journal *journal, int64_t move, const c
                                   const char *why, double at)
 {
     return journal_run(
-        journal, journal_prepare(journal, "INSERT INTO transition (move, at, state, why) VALUES (?, ?, ?, ?)",
-                                 "idtt", move, at, state, why));
+        journal, journal_prepare(
+                     journal, "INSERT INTO transition (move, at, state, why) VALUES (?, ?, ?, ?)",
+                     "idtt", move, at, state, why));
 }
 
 int64_t journal_move_add(struct journal *journal, int64_t plan, const char *vm, const char *state,
@@ -157,10 +162,11 @@ int64_t journal_move_add(struct journal *journal, int64_t plan, const char *vm, 
     int64_t move;
     int rc;
 
-    rc = journal_run(journal, journal_prepare(journal,
-                                              "INSERT INTO move (plan, vm, state, record) VALUES (?, ?, "
-                                              "?, ?)",
-                                              "ittj", plan, vm, state, record));
+    rc = journal_run(journal,
+                     journal_prepare(journal,
+                                     "INSERT INTO move (plan, vm, state, record) VALUES (?, ?, "
+                                     "?, ?)",
+                                     "ittj", plan, vm, state, record));
     if (rc)
         return rc;
     move = sqlite3_last_insert_rowid(journal->db);
@@ -175,10 +181,11 @@ int journal_move_enter(struct journal *journal, int64_t move, const char *state,
 
     if (rc)
         return rc;
-    rc = journal_run(journal, journal_prepare(journal,
-                                              "UPDATE move SET state = ?, record = ?, ended = ? WHERE id "
-                                              "= ?",
-                                              "tjii", state, record, (int64_t)ended, move));
+    rc = journal_run(journal,
+                     journal_prepare(journal,
+                                     "UPDATE move SET state = ?, record = ?, ended = ? WHERE id "
+                                     "= ?",
+                                     "tjii", state, record, (int64_t)ended, move));
     if (!rc)
         rc = journal_transition_add(journal, move, state, why, at);
     if (journal_run(journal, journal_prepare(journal, rc ? "ROLLBACK" : "COMMIT", "")) && !rc)
@@ -188,8 +195,8 @@ int journal_move_enter(struct journal *journal, int64_t move, const char *state,
 
 int journal_move_update(struct journal *journal, int64_t move, json_t *record)
 {
-    return journal_run(journal, journal_prepare(journal, "UPDATE move SET record = ? WHERE id = ?", "ji",
-                                                record, move));
+    return journal_run(journal, journal_prepare(journal, "UPDATE move SET record = ? WHERE id = ?",
+                                                "ji", record, move));
 }
 
 static json_t *move_row(sqlite3_stmt *statement)
@@ -208,11 +215,11 @@ static json_t *move_row(sqlite3_stmt *statement)
 
 json_t *journal_moves(struct journal *journal, int open_only, unsigned limit)
 {
-    sqlite3_stmt *statement = journal_prepare(
-        journal,
-        "SELECT " MOVE_COLUMNS " FROM (SELECT * FROM move WHERE ended = 0 OR ? = 0"
-        " ORDER BY id DESC LIMIT ?) ORDER BY id",
-        "ii", (int64_t)open_only, limit ? (int64_t)limit : (int64_t)-1);
+    sqlite3_stmt *statement =
+        journal_prepare(journal,
+                        "SELECT " MOVE_COLUMNS " FROM (SELECT * FROM move WHERE ended = 0 OR ? = 0"
+                        " ORDER BY id DESC LIMIT ?) ORDER BY id",
+                        "ii", (int64_t)open_only, limit ? (int64_t)limit : (int64_t)-1);
     json_t *moves = json_array();
 
     while (statement && sqlite3_step(statement) == SQLITE_ROW)
@@ -257,13 +264,14 @@ uint64_t journal_epoch(struct journal *journal, const char *vm, const char *fabr
     sqlite3_stmt *statement;
     uint64_t epoch = 0;
 
-    if (journal_run(journal, journal_prepare(journal,
-                                             "INSERT INTO epoch VALUES (?, ?, 1) ON CONFLICT DO UPDATE "
-                                             "SET epoch = epoch + ?",
-                                             "tti", vm, fabric, (int64_t)add)))
+    if (journal_run(journal,
+                    journal_prepare(journal,
+                                    "INSERT INTO epoch VALUES (?, ?, 1) ON CONFLICT DO UPDATE "
+                                    "SET epoch = epoch + ?",
+                                    "tti", vm, fabric, (int64_t)add)))
         return 0;
-    statement = journal_prepare(journal, "SELECT epoch FROM epoch WHERE vm = ? AND fabric = ?", "tt", vm,
-                                fabric);
+    statement = journal_prepare(journal, "SELECT epoch FROM epoch WHERE vm = ? AND fabric = ?",
+                                "tt", vm, fabric);
     if (statement && sqlite3_step(statement) == SQLITE_ROW)
         epoch = (uint64_t)sqlite3_column_int64(statement, 0);
     sqlite3_finalize(statement);

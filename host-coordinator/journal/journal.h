@@ -1,9 +1,9 @@
 /* The journal: every change of a move's state, written before the action that it announces.
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * SQLite, one file. A plan is an ordered set of moves; a move's record is a JSON object (its members
- * are described in docs/moves.md). All functions log what SQLite says when they fail. Loop's thread
- * only.
+ * SQLite, one file. A plan is an ordered set of moves; a move's record is a JSON object (its
+ * members are described in docs/moves.md). All functions log what SQLite says when they fail.
+ * Loop's thread only.
  */
 #ifndef JOURNAL_H
 #define JOURNAL_H
@@ -13,7 +13,8 @@
 
 struct journal;
 
-/* Opens or makes the journal in file 'path'. Returns 0, -EIO, or -EBUSY if another daemon has it. */
+/* Opens or makes the journal in file 'path'. Returns 0, -EIO, or -EBUSY if another daemon has it.
+ */
 int journal_open(struct journal **journal, const char *path);
 
 void journal_close(struct journal *journal);
@@ -48,8 +49,8 @@ json_t *journal_move(struct journal *journal, int64_t move);
 /* What the move went through: an array of {"at", "state", "why"} (new reference), or NULL. */
 json_t *journal_transitions(struct journal *journal, int64_t move);
 
-/* Counts and returns the attachments of a device of 'fabric' to 'vm'; 'add' is 1 for a new one, else
- * 0. The first is 1. Returns 0 on failure. */
+/* Counts and returns the attachments of a device of 'fabric' to 'vm'; 'add' is 1 for a new one,
+ * else 0. The first is 1. Returns 0 on failure. */
 uint64_t journal_epoch(struct journal *journal, const char *vm, const char *fabric, unsigned add);
 
 #endif

@@ -58,7 +58,8 @@ static enum domain_presence presence_of(int state, int active)
     return state == VIR_DOMAIN_PAUSED ? DOMAIN_PAUSED : DOMAIN_RUNNING;
 }
 
-static int look_at_devices(virDomainPtr domain, const char *alias, unsigned flags, char *key, size_t size)
+static int look_at_devices(virDomainPtr domain, const char *alias, unsigned flags, char *key,
+                           size_t size)
 {
     char *xml = virDomainGetXMLDesc(domain, flags);
     int found = xml && domxml_device(xml, alias, key, size);
@@ -90,8 +91,10 @@ int domain_look(const char *uri, const char *vm, const char *hca_alias, struct d
     view->presence = presence_of(state, virDomainIsActive(handle.domain) == 1);
     if (view->presence >= DOMAIN_PAUSED) {
         if (!virDomainGetJobInfo(handle.domain, &info))
-            view->job = info.type == VIR_DOMAIN_JOB_BOUNDED || info.type == VIR_DOMAIN_JOB_UNBOUNDED;
-        view->job_in = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_MIGRATION && !view->job;
+            view->job =
+                info.type == VIR_DOMAIN_JOB_BOUNDED || info.type == VIR_DOMAIN_JOB_UNBOUNDED;
+        view->job_in =
+            state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_MIGRATION && !view->job;
         view->hca_live =
             look_at_devices(handle.domain, hca_alias, 0, view->hca_key, sizeof(view->hca_key));
     }
@@ -145,7 +148,8 @@ int domain_attach(const char *uri, const char *vm, const char *alias, const char
     if (!rc && virDomainIsPersistent(handle.domain) == 1) {
         if (look_at_devices(handle.domain, alias, VIR_DOMAIN_XML_INACTIVE, key, sizeof(key)))
             virDomainDetachDeviceAlias(handle.domain, alias, VIR_DOMAIN_AFFECT_CONFIG);
-        /* The running VM has it; that the next start would lack it is worth a line, not a failure. */
+        /* The running VM has it; that the next start would lack it is worth a line, not a failure.
+         */
         if (virDomainAttachDeviceFlags(handle.domain, xml, VIR_DOMAIN_AFFECT_CONFIG) < 0)
             log_line("%s: the HCA is attached, but not in the persistent definition: %s", vm,
                      virGetLastErrorMessage());

@@ -17,9 +17,9 @@ enum domain_presence { DOMAIN_ABSENT, DOMAIN_STOPPED, DOMAIN_PAUSED, DOMAIN_RUNN
 /* What a host's libvirtd says about a VM. */
 struct domain_view {
     enum domain_presence presence;
-    int job;      /* a virDomainJobType-like: 0 none, else something is going on */
-    int job_in;   /* it is an incoming migration */
-    int hca_live; /* the device with the HCA's alias is in the running VM */
+    int job;        /* a virDomainJobType-like: 0 none, else something is going on */
+    int job_in;     /* it is an incoming migration */
+    int hca_live;   /* the device with the HCA's alias is in the running VM */
     int hca_config; /* ... in the persistent definition */
     char hca_key[64];
     int autostarted; /* unused by the coordinator, told to users */
@@ -36,7 +36,8 @@ int domain_detach(const char *uri, const char *vm, const char *alias, char *erro
 /* Takes the device out of the persistent definition too; absent is fine. */
 int domain_detach_config(const char *uri, const char *vm, const char *alias, char *error);
 
-/* Plugs in the device 'xml', live and in the persistent definition, in place of one with 'alias' there. */
+/* Plugs in the device 'xml', live and in the persistent definition, in place of one with 'alias'
+ * there. */
 int domain_attach(const char *uri, const char *vm, const char *alias, const char *xml, char *error);
 
 struct domain_progress {
@@ -48,21 +49,24 @@ struct domain_progress {
     uint64_t downtime_ms; /* completed jobs only */
 };
 
-/* Moves 'vm' live to 'peer_uri', from libvirtd to libvirtd, with the changed part of 'disks'. Returns
- * when all is over: minutes. */
-int domain_migrate(const char *uri, const char *vm, const char *peer_uri, const char *disks, char *error);
+/* Moves 'vm' live to 'peer_uri', from libvirtd to libvirtd, with the changed part of 'disks'.
+ * Returns when all is over: minutes. */
+int domain_migrate(const char *uri, const char *vm, const char *peer_uri, const char *disks,
+                   char *error);
 
 /* How far the migration of 'vm' from this host is. Raises the downtime allowed when the guest
  * changes its memory faster than it can be copied. */
 int domain_sample(const char *uri, const char *vm, struct domain_progress *progress, char *error);
 
 /* Statistics of the last migration, at its destination. */
-int domain_completed(const char *uri, const char *vm, struct domain_progress *progress, char *error);
+int domain_completed(const char *uri, const char *vm, struct domain_progress *progress,
+                     char *error);
 
 /* Ends the migration of 'vm' from this host; it goes on running here. */
 int domain_abort(const char *uri, const char *vm, char *error);
 
-/* Ends the running copy at this host and forgets its definition. Only for a copy that must not run. */
+/* Ends the running copy at this host and forgets its definition. Only for a copy that must not run.
+ */
 int domain_destroy(const char *uri, const char *vm, char *error);
 
 /* Lets a paused VM run. Only for the one copy that may run. */

@@ -92,8 +92,8 @@ static void device_key(xmlNodePtr device, char *key, size_t size)
         attribute(address, "bus", bus, sizeof(bus));
         attribute(address, "slot", slot, sizeof(slot));
         attribute(address, "function", function, sizeof(function));
-        snprintf(key, size, "%04lx:%02lx:%02lx.%lx", strtoul(domain, NULL, 0), strtoul(bus, NULL, 0),
-                 strtoul(slot, NULL, 0), strtoul(function, NULL, 0));
+        snprintf(key, size, "%04lx:%02lx:%02lx.%lx", strtoul(domain, NULL, 0),
+                 strtoul(bus, NULL, 0), strtoul(slot, NULL, 0), strtoul(function, NULL, 0));
     }
 }
 
@@ -158,7 +158,8 @@ int domxml_disks(const char *xml, char *targets, size_t targets_size, char *path
         if (child(disk, "driver"))
             attribute(child(disk, "driver"), "type", format, sizeof(format));
         if (strcmp(type, "file") || strcmp(format, "qcow2")) {
-            sentence_set(error, "its disk %s is no qcow2 file and cannot be copied incrementally", target);
+            sentence_set(error, "its disk %s is no qcow2 file and cannot be copied incrementally",
+                         target);
             rc = -EINVAL;
         } else if (i > 0) {
             sentence_set(error, "it has more than one disk; moving several is not supported yet");
@@ -175,9 +176,10 @@ int domxml_disks(const char *xml, char *targets, size_t targets_size, char *path
 int domxml_immovable(const char *xml, const char *alias, char *error)
 {
     struct query query = query_open(xml);
-    xmlNodeSetPtr nodes = query_nodes(&query, NULL,
-                                      "/domain/devices/hostdev|/domain/devices/interface[@type='hostdev']"
-                                      "|/domain/devices/redirdev");
+    xmlNodeSetPtr nodes =
+        query_nodes(&query, NULL,
+                    "/domain/devices/hostdev|/domain/devices/interface[@type='hostdev']"
+                    "|/domain/devices/redirdev");
     char key[64], type[16];
     int rc = 0;
 
@@ -188,12 +190,15 @@ int domxml_immovable(const char *xml, const char *alias, char *error)
             continue;
         attribute(device, "type", type, sizeof(type));
         device_key(device, key, sizeof(key));
-        sentence_set(error, "it has a passed-through device %s%s%s that is not its HCA (a GPU, for example), "
-                            "which cannot move",
-                     type, key[0] ? " " : "", key);
+        sentence_set(
+            error,
+            "it has a passed-through device %s%s%s that is not its HCA (a GPU, for example), "
+            "which cannot move",
+            type, key[0] ? " " : "", key);
         rc = -EINVAL;
     }
-    if (!rc && query_nodes(&query, NULL, "/domain/numatune/memory[@mode='strict'][@nodeset]")->nodeNr) {
+    if (!rc &&
+        query_nodes(&query, NULL, "/domain/numatune/memory[@mode='strict'][@nodeset]")->nodeNr) {
         sentence_set(error, "its memory is pinned to NUMA nodes of its host (numatune strict)");
         rc = -EINVAL;
     }

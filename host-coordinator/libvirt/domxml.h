@@ -15,8 +15,8 @@ int domxml_device(const char *xml, const char *alias, char *key, size_t size);
 /* Calls 'each' with every MAC of an interface and PCI address of a passed-through device. */
 void domxml_keys(const char *xml, void (*each)(void *ctx, const char *key), void *ctx);
 
-/* Target names (vda) of the file disks to copy, with commas between, into 'targets'; the file of the
- * first into 'path'. Returns 0, or -EINVAL with a sentence about a disk that cannot move. */
+/* Target names (vda) of the file disks to copy, with commas between, into 'targets'; the file of
+ * the first into 'path'. Returns 0, or -EINVAL with a sentence about a disk that cannot move. */
 int domxml_disks(const char *xml, char *targets, size_t targets_size, char *path, size_t path_size,
                  char *error);
 

@@ -45,7 +45,8 @@ virConnectPtr host_connect(const char *uri, char *error)
     return connection;
 }
 
-static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail, void *opaque)
+static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail,
+                        void *opaque)
 {
     struct host *host = opaque;
 
@@ -87,7 +88,8 @@ static void connect_run(void *arg)
     if (virConnectDomainEventRegisterAny(connection, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                          VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), host, NULL) < 0 ||
         virConnectDomainEventRegisterAny(connection, NULL, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-                                         VIR_DOMAIN_EVENT_CALLBACK(on_device_removed), host, NULL) < 0 ||
+                                         VIR_DOMAIN_EVENT_CALLBACK(on_device_removed), host,
+                                         NULL) < 0 ||
         virConnectRegisterCloseCallback(connection, on_close, host, NULL) < 0) {
         sentence_set(host->error, "%s", virGetLastErrorMessage());
         virConnectClose(connection);
@@ -126,8 +128,8 @@ static void host_try(void *arg)
         loop_timer_start(&host->retry, RETRY_LAST_MS, host_try, host);
 }
 
-struct host *host_create(const struct inventory_host *inventory, const struct host_callbacks *callbacks,
-                         void *ctx)
+struct host *host_create(const struct inventory_host *inventory,
+                         const struct host_callbacks *callbacks, void *ctx)
 {
     struct host *host = calloc(1, sizeof(*host));
 

@@ -15,7 +15,8 @@ static const struct {
     unsigned iteration, downtime_ms;
 } downtime_steps[] = {{40, 3000}, {20, 1500}, {8, 800}};
 
-int domain_migrate(const char *uri, const char *vm, const char *peer_uri, const char *disks, char *error)
+int domain_migrate(const char *uri, const char *vm, const char *peer_uri, const char *disks,
+                   char *error)
 {
     unsigned flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_PERSIST_DEST |
                      VIR_MIGRATE_UNDEFINE_SOURCE;
@@ -27,7 +28,8 @@ int domain_migrate(const char *uri, const char *vm, const char *peer_uri, const 
         return rc;
     if (disks[0]) {
         flags |= VIR_MIGRATE_NON_SHARED_INC;
-        if (virTypedParamsAddString(&params, &count, &max, VIR_MIGRATE_PARAM_MIGRATE_DISKS, disks) < 0)
+        if (virTypedParamsAddString(&params, &count, &max, VIR_MIGRATE_PARAM_MIGRATE_DISKS, disks) <
+            0)
             rc = domain_fail(error, "migrate");
     }
     if (!rc && virDomainMigrateToURI3(handle.domain, peer_uri, params, (unsigned)count, flags) < 0)

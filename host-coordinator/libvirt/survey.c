@@ -89,7 +89,8 @@ static void survey_done(void *arg)
     survey_destroy(survey);
 }
 
-int survey_start(const struct inventory *inventory, void (*done)(void *ctx, struct survey *survey), void *ctx)
+int survey_start(const struct inventory *inventory, void (*done)(void *ctx, struct survey *survey),
+                 void *ctx)
 {
     struct survey *survey = calloc(1, sizeof(*survey));
 

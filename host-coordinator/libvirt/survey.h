@@ -12,7 +12,7 @@ struct survey_host {
     char error[SENTENCE_MAX];
     struct domain_view *views; /* by the VM's number in the inventory */
     unsigned active;           /* VMs that run there, also foreign ones */
-    unsigned key_count;        /* MACs and PCI addresses in use by VMs there, also by stopped ones */
+    unsigned key_count; /* MACs and PCI addresses in use by VMs there, also by stopped ones */
     char keys[SURVEY_KEYS_MAX][40];
 };
 
@@ -30,7 +30,8 @@ int survey_start(const struct inventory *inventory, void (*done)(void *ctx, stru
                  void *ctx);
 
 /* The host where 'vm' runs (or is paused), or NULL. */
-const struct inventory_host *survey_find(const struct survey *survey, const struct inventory_vm *vm);
+const struct inventory_host *survey_find(const struct survey *survey,
+                                         const struct inventory_vm *vm);
 
 /* What the host 'number' says about 'vm'. */
 const struct domain_view *survey_view(const struct survey *survey, unsigned host,

@@ -1,5 +1,5 @@
-/* The daemon's one event loop: libvirt's default one, with one-shot timers and a pool of threads for
- * calls that block. SPDX-License-Identifier: BSD-3-Clause
+/* The daemon's one event loop: libvirt's default one, with one-shot timers and a pool of threads
+ * for calls that block. SPDX-License-Identifier: BSD-3-Clause
  *
  * All state of the daemon belongs to the loop's thread. A job runs in a pool thread, touches only
  * what its argument holds, and its end is told on the loop's thread.
@@ -33,7 +33,8 @@ void loop_timer_start(struct loop_timer *timer, int ms, void (*fire)(void *arg),
 /* Stops 'timer' if it runs. */
 void loop_timer_stop(struct loop_timer *timer);
 
-/* Seconds since 1970 by the host's clock: the one clock of logs, journal and reports. Any thread. */
+/* Seconds since 1970 by the host's clock: the one clock of logs, journal and reports. Any thread.
+ */
 double loop_now(void);
 
 /* CLOCK_MONOTONIC in milliseconds, for sessions. Any thread. */

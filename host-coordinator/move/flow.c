@@ -1,4 +1,5 @@
-/* Takes moves from state to state: journal, time limits, ends. SPDX-License-Identifier: BSD-3-Clause */
+/* Takes moves from state to state: journal, time limits, ends. SPDX-License-Identifier:
+ * BSD-3-Clause */
 #include "config.h"
 
 #include <errno.h>
@@ -35,9 +36,10 @@ struct move *move_by_id(const struct coordinator *coordinator, int64_t id)
     return NULL;
 }
 
-struct move *move_create(struct coordinator *coordinator, int64_t plan, const struct inventory_vm *vm,
-                         const struct inventory_hca *hca_from, const struct inventory_host *from,
-                         const struct inventory_host *to, const struct inventory_hca *hca_to)
+struct move *move_create(struct coordinator *coordinator, int64_t plan,
+                         const struct inventory_vm *vm, const struct inventory_hca *hca_from,
+                         const struct inventory_host *from, const struct inventory_host *to,
+                         const struct inventory_hca *hca_to)
 {
     struct move *move = calloc(1, sizeof(*move)), **end = &coordinator->moves;
     json_t *record;
@@ -54,8 +56,8 @@ struct move *move_create(struct coordinator *coordinator, int64_t plan, const st
     move->state = move->retry_state = MOVE_PLANNED;
     move->asked = move->entered = loop_now();
     record = move_record(move);
-    move->id = journal_move_add(coordinator->journal, plan, vm->name, move_table[MOVE_PLANNED].name, record,
-                                move->asked);
+    move->id = journal_move_add(coordinator->journal, plan, vm->name, move_table[MOVE_PLANNED].name,
+                                record, move->asked);
     json_decref(record);
     if (move->id < 0) {
         free(move);
@@ -69,12 +71,12 @@ struct move *move_create(struct coordinator *coordinator, int64_t plan, const st
 
 static void tell_state(struct move *move, const char *why)
 {
-    move->coordinator->tell(
-        move->coordinator, move->plan,
-        json_pack("{s:s, s:I, s:s, s:s, s:s, s:f, s:s, s:s, s:s}", "event", "state", "move",
-                  (json_int_t)move->id, "vm", move->vm->name, "state", move_table[move->state].name, "why",
-                  why, "at", move->entered, "doing", move_table[move->state].doing, "from", move->from->name,
-                  "to", move->to->name));
+    move->coordinator->tell(move->coordinator, move->plan,
+                            json_pack("{s:s, s:I, s:s, s:s, s:s, s:f, s:s, s:s, s:s}", "event",
+                                      "state", "move", (json_int_t)move->id, "vm", move->vm->name,
+                                      "state", move_table[move->state].name, "why", why, "at",
+                                      move->entered, "doing", move_table[move->state].doing, "from",
+                                      move->from->name, "to", move->to->name));
 }
 
 void move_tell_progress(struct move *move)
@@ -83,13 +85,14 @@ void move_tell_progress(struct move *move)
 
     move->coordinator->tell(
         move->coordinator, move->plan,
-        json_pack("{s:s, s:I, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I}", "event", "progress", "move",
-                  (json_int_t)move->id, "vm", move->vm->name, "state", move_table[move->state].name,
-                  "waits_for", move->waits_for, "at", loop_now(), "bytes_done",
-                  (json_int_t)(progress->disk_processed + progress->memory_processed), "bytes_left",
-                  (json_int_t)(progress->disk_remaining + progress->memory_remaining), "bytes_total",
-                  (json_int_t)(progress->disk_total + progress->memory_total), "bytes_per_s",
-                  (json_int_t)progress->bytes_per_s, "iteration", (json_int_t)progress->iteration));
+        json_pack("{s:s, s:I, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I}", "event", "progress",
+                  "move", (json_int_t)move->id, "vm", move->vm->name, "state",
+                  move_table[move->state].name, "waits_for", move->waits_for, "at", loop_now(),
+                  "bytes_done", (json_int_t)(progress->disk_processed + progress->memory_processed),
+                  "bytes_left", (json_int_t)(progress->disk_remaining + progress->memory_remaining),
+                  "bytes_total", (json_int_t)(progress->disk_total + progress->memory_total),
+                  "bytes_per_s", (json_int_t)progress->bytes_per_s, "iteration",
+                  (json_int_t)progress->iteration));
 }
 
 static void leave_state(struct move *move)
@@ -140,10 +143,13 @@ void move_goto(struct move *move, enum move_state state, const char *why)
     move->state = state;
     if (ends)
         move->ended = move->entered;
-    log_line("move %lld %s: %s%s%s", (long long)move->id, move->vm->name, row->name, why[0] ? ": " : "", why);
+    log_line("move %lld %s: %s%s%s", (long long)move->id, move->vm->name, row->name,
+             why[0] ? ": " : "", why);
     record = move_record(move);
-    if (journal_move_enter(move->coordinator->journal, move->id, row->name, why, record, ends, move->entered))
-        log_line("move %lld: the journal does not take the state %s", (long long)move->id, row->name);
+    if (journal_move_enter(move->coordinator->journal, move->id, row->name, why, record, ends,
+                           move->entered))
+        log_line("move %lld: the journal does not take the state %s", (long long)move->id,
+                 row->name);
     json_decref(record);
     tell_state(move, why);
     if (ends) {
@@ -220,9 +226,10 @@ int move_abort(struct move *move, char *error)
 
     if (!row->can_abort || move->committed) {
         sentence_set(error,
-                     move->undoing ? "move %lld is being undone already"
-                                   : "move %lld has passed the point of no return: %s runs at %s; move it "
-                                     "back instead",
+                     move->undoing
+                         ? "move %lld is being undone already"
+                         : "move %lld has passed the point of no return: %s runs at %s; move it "
+                           "back instead",
                      (long long)move->id, move->vm->name, move->to->name);
         return -EPERM;
     }

@@ -32,12 +32,12 @@ struct move {
     unsigned jobs; /* in the pool: the move cannot be freed */
 
     /* What a restart must know too. */
-    int started;   /* PLANNED, and its turn has come */
-    int released;  /* the guest was asked to give up the fabric */
-    int detached;  /* the HCA was asked out of the VM */
-    int prepared;  /* a disk was made at the destination */
-    int committed; /* the VM resumed at the destination */
-    int undoing;   /* the source keeps the VM */
+    int started;                 /* PLANNED, and its turn has come */
+    int released;                /* the guest was asked to give up the fabric */
+    int detached;                /* the HCA was asked out of the VM */
+    int prepared;                /* a disk was made at the destination */
+    int committed;               /* the VM resumed at the destination */
+    int undoing;                 /* the source keeps the VM */
     enum move_state retry_state; /* in DEGRADED: what is tried again */
     unsigned retries;
     char failure[SENTENCE_MAX]; /* why it failed */
@@ -68,9 +68,10 @@ const struct inventory_hca *move_hca(const struct move *move);
 /* flow.c */
 
 /* Writes a new move of 'plan' to the journal; it waits in PLANNED. NULL on failure. */
-struct move *move_create(struct coordinator *coordinator, int64_t plan, const struct inventory_vm *vm,
-                         const struct inventory_hca *hca_from, const struct inventory_host *from,
-                         const struct inventory_host *to, const struct inventory_hca *hca_to);
+struct move *move_create(struct coordinator *coordinator, int64_t plan,
+                         const struct inventory_vm *vm, const struct inventory_hca *hca_from,
+                         const struct inventory_host *from, const struct inventory_host *to,
+                         const struct inventory_hca *hca_to);
 
 /* Goes to 'state': journal first, then action. */
 void move_goto(struct move *move, enum move_state state, const char *why);
@@ -116,8 +117,10 @@ void step_switching(struct move *move);
 void step_undoing(struct move *move);
 
 /* Something happened at a host or in a guest that a move may wait for. */
-void move_on_lifecycle(struct move *move, const struct inventory_host *host, int event, int detail, double at);
-void move_on_device_removed(struct move *move, const struct inventory_host *host, const char *alias);
+void move_on_lifecycle(struct move *move, const struct inventory_host *host, int event, int detail,
+                       double at);
+void move_on_device_removed(struct move *move, const struct inventory_host *host,
+                            const char *alias);
 void move_on_guest_event(struct move *move, const json_t *message);
 
 /* recover.c: takes up a move as the journal has it. */
@@ -142,13 +145,17 @@ json_t *move_row(const struct move *move);
 /* Starts what may start, ends plans that have ended. */
 void plan_advance(struct coordinator *coordinator);
 
+/* Frees moves that have ended and that nothing refers to any more. Not from inside a step: the main
+ * loop calls it. */
+void plan_reap(struct coordinator *coordinator);
+
 struct plan *plan_create(struct coordinator *coordinator, int64_t id, unsigned parallel);
 
 /* A blocking job of a move's step. */
 struct step_job {
     struct move *move;
     unsigned serial;
-    void (*run)(struct step_job *job);                     /* in a pool thread: only what is below */
+    void (*run)(struct step_job *job); /* in a pool thread: only what is below */
     void (*finish)(struct move *move, struct step_job *job); /* on the loop's thread */
     int always; /* finish is called even when the state has changed */
     int rc;

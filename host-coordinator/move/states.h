@@ -44,12 +44,12 @@ enum step_end {
 
 /* One row of the state table. */
 struct move_row {
-    const char *name;        /* in logs, journal, --json and tests */
-    const char *doing;       /* for humans: "VM: ..." */
-    enum move_phase phase;   /* its time counts here */
-    int limit_s;             /* 0: ends otherwise */
-    int can_abort;           /* before the point of no return */
-    int committed;           /* after it: the source's copy must never run again */
+    const char *name;      /* in logs, journal, --json and tests */
+    const char *doing;     /* for humans: "VM: ..." */
+    enum move_phase phase; /* its time counts here */
+    int limit_s;           /* 0: ends otherwise */
+    int can_abort;         /* before the point of no return */
+    int committed;         /* after it: the source's copy must never run again */
     enum move_state next[STEP_ENDS];
 };
 

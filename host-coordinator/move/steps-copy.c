@@ -1,9 +1,9 @@
 /* COPYING and SWITCHING: the live migration, from source libvirtd to destination libvirtd.
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * The source's libvirtd does the work and goes on if the coordinator dies. The destination's RESUMED
- * event is the point of no return. However the migrating call ends, both hosts are looked at before
- * anything is decided.
+ * The source's libvirtd does the work and goes on if the coordinator dies. The destination's
+ * RESUMED event is the point of no return. However the migrating call ends, both hosts are looked
+ * at before anything is decided.
  */
 #include "config.h"
 
@@ -76,7 +76,8 @@ static void commit(struct move *move, double at, const char *why)
     move_goto(move, MOVE_SWITCHING, why);
 }
 
-void move_on_lifecycle(struct move *move, const struct inventory_host *host, int event, int detail, double at)
+void move_on_lifecycle(struct move *move, const struct inventory_host *host, int event, int detail,
+                       double at)
 {
     if (move->state != MOVE_COPYING)
         return;
@@ -95,8 +96,10 @@ static void look_run(struct step_job *job)
 {
     char error[SENTENCE_MAX];
 
-    job->view_rc = domain_look(job->from->uri, job->vm->name, job->vm->hca_alias, &job->view, job->error);
-    job->view_to_rc = domain_look(job->to->uri, job->vm->name, job->vm->hca_alias, &job->view_to, error);
+    job->view_rc =
+        domain_look(job->from->uri, job->vm->name, job->vm->hca_alias, &job->view, job->error);
+    job->view_to_rc =
+        domain_look(job->to->uri, job->vm->name, job->vm->hca_alias, &job->view_to, error);
     if (job->view_to_rc)
         sentence_set(job->error, "%s", error);
 }
@@ -110,7 +113,8 @@ static void copying_look_again(void *arg)
 static void copying_look_finish(struct move *move, struct step_job *job)
 {
     if (job->view_to.presence == DOMAIN_RUNNING) {
-        commit(move, move->resume_at ? move->resume_at : loop_now(), "the VM runs at the destination");
+        commit(move, move->resume_at ? move->resume_at : loop_now(),
+               "the VM runs at the destination");
     } else if (job->view_rc || (job->view_to_rc && job->view.presence != DOMAIN_RUNNING) ||
                job->view.job || job->view.presence == DOMAIN_PAUSED) {
         /* Not over, or one side cannot be asked: never guess. */
@@ -123,9 +127,10 @@ static void copying_look_finish(struct move *move, struct step_job *job)
             loop_timer_start(&move->sampler, LOOK_MS, copying_look_again, move);
     } else {
         copy_times(move, loop_now());
-        move_error(move, "%s", move->abort_reason[0] ? move->abort_reason
-                               : move->failure[0]    ? move->failure
-                                                     : "the copy ended without success");
+        move_error(move, "%s",
+                   move->abort_reason[0] ? move->abort_reason
+                   : move->failure[0]    ? move->failure
+                                         : "the copy ended without success");
     }
 }
 
@@ -138,7 +143,8 @@ static void copying_look(struct move *move)
 
 static void migrate_run(struct step_job *job)
 {
-    job->rc = domain_migrate(job->from->uri, job->vm->name, job->to->migration_uri, job->disks, job->error);
+    job->rc = domain_migrate(job->from->uri, job->vm->name, job->to->migration_uri, job->disks,
+                             job->error);
 }
 
 /* The copy's failure in words that name the cause rather than libvirt's function. */
@@ -158,7 +164,8 @@ static void migrate_finish(struct move *move, struct step_job *job)
         copying_look(move);
     } else if (move->state == MOVE_SWITCHING) {
         if (job->rc)
-            log_line("move %lld: libvirt says after the switch: %s", (long long)move->id, job->error);
+            log_line("move %lld: libvirt says after the switch: %s", (long long)move->id,
+                     job->error);
         move_steps[MOVE_SWITCHING].enter(move);
     }
 }
@@ -185,7 +192,8 @@ static void cancel_run(struct step_job *job)
 static void cancel_finish(struct move *move, struct step_job *job)
 {
     if (job->rc)
-        log_line("move %lld: the copy cannot be cancelled now: %s", (long long)move->id, job->error);
+        log_line("move %lld: the copy cannot be cancelled now: %s", (long long)move->id,
+                 job->error);
     /* How it ended is told by the migrating job, or by the sampler of an adopted one. */
 }
 
@@ -202,7 +210,8 @@ static void switching_run(struct step_job *job)
     look_run(job);
     if (!job->view_to_rc && job->view_to.presence == DOMAIN_RUNNING && !job->view_rc &&
         job->view.presence != DOMAIN_ABSENT && !job->view.job) {
-        log_line("%s runs at %s; ending its copy at %s", job->vm->name, job->to->name, job->from->name);
+        log_line("%s runs at %s; ending its copy at %s", job->vm->name, job->to->name,
+                 job->from->name);
         job->rc = domain_destroy(job->from->uri, job->vm->name, job->error);
         job->tried = 1;
     }
@@ -212,7 +221,8 @@ static void switching_look(void *arg);
 
 static void switching_finish(struct move *move, struct step_job *job)
 {
-    int source_gone = !job->view_rc && (job->view.presence == DOMAIN_ABSENT || (job->tried && !job->rc));
+    int source_gone =
+        !job->view_rc && (job->view.presence == DOMAIN_ABSENT || (job->tried && !job->rc));
 
     if (!job->view_to_rc && job->view_to.presence == DOMAIN_RUNNING && source_gone) {
         move_ok(move, "one copy runs, at the destination");
@@ -220,8 +230,8 @@ static void switching_finish(struct move *move, struct step_job *job)
                job->view.presence == DOMAIN_RUNNING) {
         /* The destination's QEMU died in the moment of the switch and libvirt gave the VM back. */
         move->committed = 0;
-        sentence_set(move->failure, "the copy at %s died right after the switch; %s runs on at %s", move->to->name,
-                     move->vm->name, move->from->name);
+        sentence_set(move->failure, "the copy at %s died right after the switch; %s runs on at %s",
+                     move->to->name, move->vm->name, move->from->name);
         move->undoing = 1;
         move_goto(move, MOVE_UNDOING, move->failure);
     } else {

@@ -13,7 +13,8 @@
 #include "move.h"
 
 #define DETACH_AGAIN_MS 10000 /* a guest in early boot loses the request */
-/* Without a word from the agent about the port it is asked to resume and waits for the port itself. */
+/* Without a word from the agent about the port it is asked to resume and waits for the port itself.
+ */
 #define LINK_UP_ASK_MS  10000
 #define RESUME_LIMIT_MS 125000
 
@@ -22,22 +23,23 @@ static struct guest *guest_of(struct move *move)
     return coordinator_guest(move->coordinator, move->vm);
 }
 
-/* The fabric as the agent is told of it: how to tell its device from others. */
-static json_t *fabric_request(struct move *move, enum symvirt_message_type type, int new_attachment)
+/* Asks the agent about the fabric of the move's HCA, telling how to know its device from others. */
+static void ask_about_fabric(struct move *move, enum symvirt_message_type type, int new_attachment,
+                             int limit_ms, guest_done done)
 {
     const struct inventory_hca *hca = move_hca(move);
-    struct symvirt_fabric fabric = {0};
-    json_t *message, *object;
+    const struct inventory_fabric *fabric = hca->of_fabric;
+    uint64_t epoch = journal_epoch(move->coordinator->journal, move->vm->name, fabric->name,
+                                   (unsigned)new_attachment);
+    json_t *object = json_pack("{s:s, s:s, s:I}", "uuid", fabric->uuid, "name", fabric->name,
+                               "epoch", (json_int_t)epoch);
 
-    snprintf(fabric.uuid, sizeof(fabric.uuid), "%s", hca->of_fabric->uuid);
-    snprintf(fabric.name, sizeof(fabric.name), "%s", hca->of_fabric->name);
-    fabric.epoch = journal_epoch(move->coordinator->journal, move->vm->name, fabric.name,
-                                 (unsigned)new_attachment);
-    message = symvirt_message_fabric_request(type, 0, &fabric);
-    object = json_object_get(message, "fabric");
     if (hca->mac)
         json_object_set_new(object, "mac", json_string(hca->mac));
-    return message;
+    move->op = guest_request(guest_of(move), type, object, limit_ms, done, move);
+    json_decref(object);
+    if (!move->op)
+        move_error(move, "the agent in %s is busy with another request", move->vm->name);
 }
 
 /* --- RELEASING ------------------------------------------------------------------------------ */
@@ -52,8 +54,8 @@ static void releasing_on_result(void *ctx, int error, const char *message, const
     if (move->abort_reason[0])
         move_error(move, "%s", move->abort_reason);
     else if (error)
-        move_error(move, "%s does not give up %s: %s", move->vm->name, move_hca(move)->of_fabric->name,
-                   message[0] ? message : strerror(error));
+        move_error(move, "%s does not give up %s: %s", move->vm->name,
+                   move_hca(move)->of_fabric->name, message[0] ? message : strerror(error));
     else
         move_ok(move, "nobody in the guest holds the HCA");
 }
@@ -66,8 +68,7 @@ void step_releasing(struct move *move)
     }
     move->released = 1;
     move_note(move, "the ranks in %s to move to the lifeline", move->vm->name);
-    move->op = guest_request(guest_of(move), fabric_request(move, SYMVIRT_RELEASE, 0),
-                             SYMVIRT_COORDINATOR_TIMEOUT_MS, releasing_on_result, move);
+    ask_about_fabric(move, SYMVIRT_RELEASE, 0, SYMVIRT_COORDINATOR_TIMEOUT_MS, releasing_on_result);
 }
 
 void step_releasing_cancel(struct move *move)
@@ -104,7 +105,8 @@ static void detach_config_finish(struct move *move, struct step_job *job)
     if (job->rc == -EAGAIN)
         loop_timer_start(&move->again, DETACH_AGAIN_MS, detach_again, move);
     else if (job->rc)
-        move_error(move, "the HCA of %s cannot be taken out of its definition: %s", move->vm->name, job->error);
+        move_error(move, "the HCA of %s cannot be taken out of its definition: %s", move->vm->name,
+                   job->error);
     else
         move_ok(move, "the HCA has left the VM");
 }
@@ -152,8 +154,8 @@ static void attach_run(struct step_job *job)
 static void attach_finish(struct move *move, struct step_job *job)
 {
     if (job->rc)
-        move_error(move, "%s runs at %s over TCP: its HCA %s cannot be attached: %s", move->vm->name,
-                   move_host(move)->name, job->hca->name, job->error);
+        move_error(move, "%s runs at %s over TCP: its HCA %s cannot be attached: %s",
+                   move->vm->name, move_host(move)->name, job->hca->name, job->error);
     else
         move_ok(move, "attached");
 }
@@ -224,7 +226,7 @@ static void resuming_on_result(void *ctx, int error, const char *message, const 
 
 void step_resuming(struct move *move)
 {
-    move_note(move, "the ranks in %s to move to %s", move->vm->name, move_hca(move)->of_fabric->name);
-    move->op = guest_request(guest_of(move), fabric_request(move, SYMVIRT_RESUME, 1), RESUME_LIMIT_MS,
-                             resuming_on_result, move);
+    move_note(move, "the ranks in %s to move to %s", move->vm->name,
+              move_hca(move)->of_fabric->name);
+    ask_about_fabric(move, SYMVIRT_RESUME, 1, RESUME_LIMIT_MS, resuming_on_result);
 }

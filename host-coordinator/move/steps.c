@@ -11,11 +11,11 @@
 #include "overlay.h"
 #include "volume.h"
 
-#define PING_LIMIT_MS     5000
-#define LIFE_LIMIT_MS     30000
-#define RETRY_FIRST_MS    5000
-#define RETRY_LAST_MS     60000
-#define SETTIME_LIMIT_MS  5000
+#define PING_LIMIT_MS    5000
+#define LIFE_LIMIT_MS    30000
+#define RETRY_FIRST_MS   5000
+#define RETRY_LAST_MS    60000
+#define SETTIME_LIMIT_MS 5000
 
 static struct guest *guest_of(struct move *move)
 {
@@ -53,7 +53,8 @@ static void planned_on_ping(void *ctx, int error, const char *message, const jso
 
     move->op = 0;
     if (error)
-        move_error(move, "the agent in %s does not answer (%s); nothing was changed", move->vm->name, message);
+        move_error(move, "the agent in %s does not answer (%s); nothing was changed",
+                   move->vm->name, message);
     else
         planned_part_done(move);
 }
@@ -63,8 +64,8 @@ static void step_planned(struct move *move)
     move->parts = 2;
     step_submit(move, planned_run, planned_finish, 0);
     if (move->state == MOVE_PLANNED)
-        move->op = guest_request(guest_of(move), symvirt_message_request(SYMVIRT_PING, 0), PING_LIMIT_MS,
-                                 planned_on_ping, move);
+        move->op =
+            guest_request(guest_of(move), SYMVIRT_PING, NULL, PING_LIMIT_MS, planned_on_ping, move);
 }
 
 /* --- PREPARING ------------------------------------------------------------------------------ */
@@ -81,7 +82,8 @@ static void preparing_run(struct step_job *job)
 static void preparing_finish(struct move *move, struct step_job *job)
 {
     if (job->rc)
-        move_error(move, "%s could not be prepared for %s: %s", move->to->name, move->vm->name, job->error);
+        move_error(move, "%s could not be prepared for %s: %s", move->to->name, move->vm->name,
+                   job->error);
     else
         move_ok(move, "a fresh disk overlay is at the destination");
 }
@@ -146,18 +148,15 @@ static void finalising_on_ping(void *ctx, int error, const char *message, const 
                    move->to->name, message);
         return;
     }
-    move->op = guest_request(guest_of(move),
-                             json_pack("{s:s, s:I}", "type", "settime", "realtime_ns",
-                                       (json_int_t)(loop_now() * 1e9)),
-                             SETTIME_LIMIT_MS, finalising_on_settime, move);
+    move->op = guest_set_time(guest_of(move), SETTIME_LIMIT_MS, finalising_on_settime, move);
 }
 
 static void step_finalising(struct move *move)
 {
     guest_follow(guest_of(move), coordinator_host(move->coordinator, move->to), 0);
     move_note(move, "a sign of life from inside %s", move->vm->name);
-    move->op = guest_request(guest_of(move), symvirt_message_request(SYMVIRT_PING, 0), LIFE_LIMIT_MS,
-                             finalising_on_ping, move);
+    move->op =
+        guest_request(guest_of(move), SYMVIRT_PING, NULL, LIFE_LIMIT_MS, finalising_on_ping, move);
 }
 
 /* --- UNDOING -------------------------------------------------------------------------------- */
@@ -167,10 +166,12 @@ static void undoing_run(struct step_job *job)
 {
     char ignored[SENTENCE_MAX];
 
-    job->rc = domain_look(job->from->uri, job->vm->name, job->vm->hca_alias, &job->view, job->error);
+    job->rc =
+        domain_look(job->from->uri, job->vm->name, job->vm->hca_alias, &job->view, job->error);
     if (job->rc)
         return;
-    job->view_to_rc = domain_look(job->to->uri, job->vm->name, job->vm->hca_alias, &job->view_to, ignored);
+    job->view_to_rc =
+        domain_look(job->to->uri, job->vm->name, job->vm->hca_alias, &job->view_to, ignored);
     if (job->view_to.presence == DOMAIN_RUNNING)
         return;
     if (job->view.presence == DOMAIN_RUNNING) {
@@ -180,7 +181,8 @@ static void undoing_run(struct step_job *job)
         /* Only when the destination surely has no copy that may run. */
         if (job->view_to_rc) {
             job->rc = job->view_to_rc;
-            sentence_set(job->error, "%s is paused, and %s cannot be asked whether it runs there: %.200s",
+            sentence_set(job->error,
+                         "%s is paused, and %s cannot be asked whether it runs there: %.200s",
                          job->vm->name, job->to->name, ignored);
             return;
         }
@@ -190,7 +192,8 @@ static void undoing_run(struct step_job *job)
         if (job->rc)
             return;
     }
-    if (job->disk_path[0] && !job->view_to_rc && volume_delete(job->to->uri, job->disk_path, ignored))
+    if (job->disk_path[0] && !job->view_to_rc &&
+        volume_delete(job->to->uri, job->disk_path, ignored))
         log_line("%s: the unused disk stays at %s: %s", job->vm->name, job->to->name, ignored);
     overlay_undo(job->vm, job->from, job->to, ignored);
 }
@@ -211,8 +214,8 @@ static void undoing_finish(struct move *move, struct step_job *job)
     }
     if (job->view.presence <= DOMAIN_STOPPED) {
         move->released = move->detached = 0;
-        sentence_set(move->failure, "%s runs neither at %s nor at %s: it is lost or was stopped", move->vm->name,
-                     move->from->name, move->to->name);
+        sentence_set(move->failure, "%s runs neither at %s nor at %s: it is lost or was stopped",
+                     move->vm->name, move->from->name, move->to->name);
         move_skip(move, "");
         return;
     }

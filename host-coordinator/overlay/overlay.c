@@ -7,9 +7,9 @@
 
 /* Overlays that need not be told anything:
  *
- * gre   switches with a full mesh of GRE tunnels learn a MAC from its traffic; QEMU announces the VM
- *       with RARP when it resumes at the destination, and that moves the MAC.
- * none  the VM's network is not an overlay's business (one L2 network, or no network at all).
+ * gre   switches with a full mesh of GRE tunnels learn a MAC from its traffic; QEMU announces the
+ * VM with RARP when it resumes at the destination, and that moves the MAC. none  the VM's network
+ * is not an overlay's business (one L2 network, or no network at all).
  */
 static const struct overlay_driver drivers[] = {{.name = "gre"}, {.name = "none"}};
 

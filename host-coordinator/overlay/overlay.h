@@ -1,8 +1,8 @@
 /* The overlay network that a VM's MAC and IP live in: what a move has to tell it.
  * SPDX-License-Identifier: BSD-3-Clause
  *
- * A driver per kind of overlay; a site's "overlay" in the inventory names it. Blocking, for a job in
- * the pool; return 0 or a negative errno with a sentence in 'error'.
+ * A driver per kind of overlay; a site's "overlay" in the inventory names it. Blocking, for a job
+ * in the pool; return 0 or a negative errno with a sentence in 'error'.
  */
 #ifndef OVERLAY_H
 #define OVERLAY_H

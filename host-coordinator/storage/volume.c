@@ -24,7 +24,8 @@ static int volume_fail(char *error, const char *what)
 static virStoragePoolPtr pool_of(virConnectPtr connection, const char *path)
 {
     virStoragePoolPtr *pools = NULL, found = NULL;
-    int count = virConnectListAllStoragePools(connection, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
+    int count =
+        virConnectListAllStoragePools(connection, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
 
     for (int i = 0; i < count; i++) {
         char *xml = virStoragePoolGetXMLDesc(pools[i], 0);
@@ -66,7 +67,8 @@ static unsigned long long capacity_of(const char *uri, const char *path, char *e
     return info.capacity;
 }
 
-static int remove_at(virConnectPtr connection, virStoragePoolPtr pool, const char *path, char *error)
+static int remove_at(virConnectPtr connection, virStoragePoolPtr pool, const char *path,
+                     char *error)
 {
     virStorageVolPtr volume;
     int rc = 0;
@@ -104,7 +106,8 @@ int volume_create(const char *uri, const char *from_uri, const char *path, const
     }
     rc = remove_at(connection, pool, path, error);
     if (!rc) {
-        /* Paths come from the inventory and from libvirt, checked to be free of markup by volume names. */
+        /* Paths come from the inventory and from libvirt, checked to be free of markup by volume
+         * names. */
         snprintf(xml, sizeof(xml),
                  "<volume><name>%s</name><capacity>%llu</capacity>"
                  "<target><format type='qcow2'/><compat>1.1</compat></target>"

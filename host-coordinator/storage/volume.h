@@ -9,8 +9,8 @@
 #include "log.h"
 
 /* Makes a fresh overlay at 'path' on top of 'base_image', as large as the disk at the same path of
- * the host 'from_uri', at the host 'uri'. One that is there already is removed first: a stale overlay
- * would keep stale clusters. */
+ * the host 'from_uri', at the host 'uri'. One that is there already is removed first: a stale
+ * overlay would keep stale clusters. */
 int volume_create(const char *uri, const char *from_uri, const char *path, const char *base_image,
                   char *error);
 

@@ -79,7 +79,9 @@ static int check_base_image(virConnectPtr to, const char *path, char *error)
 {
     virStorageVolPtr volume = virStorageVolLookupByPath(to, path);
     virStoragePoolPtr *pools = NULL;
-    int count = volume ? 0 : virConnectListAllStoragePools(to, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
+    int count =
+        volume ? 0
+               : virConnectListAllStoragePools(to, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
 
     /* A pool does not notice files that others put there. */
     for (int i = 0; i < count; i++) {
@@ -90,7 +92,8 @@ static int check_base_image(virConnectPtr to, const char *path, char *error)
     if (!volume)
         volume = virStorageVolLookupByPath(to, path);
     if (!volume) {
-        sentence_set(error, "the destination lacks the base image %s (or no storage pool holds it)", path);
+        sentence_set(error, "the destination lacks the base image %s (or no storage pool holds it)",
+                     path);
         return -EINVAL;
     }
     virStorageVolFree(volume);

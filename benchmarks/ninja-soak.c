@@ -224,6 +224,7 @@ static int soak_open(struct soak *soak)
         .ranks = (uint32_t)soak->ranks,
         .me = (uint32_t)soak->rank,
         .per_rank = SOAK_BATCH_MAX,
+        .min_size = options->min_size < options->max_size ? options->min_size : options->max_size,
         .max_size = options->max_size,
         .pattern = options->pattern,
     };

@@ -19,6 +19,7 @@ static const char usage_text[] =
     "  --duration SECONDS   how long to send (default 10; 0: until SIGUSR1)\n"
     "  --rate N             messages per second and rank (default 0: as fast as possible)\n"
     "  --max-size BYTES     of a message (default 8M; suffixes K and M)\n"
+    "  --min-size BYTES     of a message (default 0); wildcards receive at most 256K all the same\n"
     "  --pattern NAME       who sends to whom: mixed (default), ring, pairs, all, random\n"
     "  --seed N             of all that is random (default 1); the same in all ranks\n"
     "  --observer HOST:PORT send heartbeats to ninja-observer there, one each 10 ms at most and\n"
@@ -51,7 +52,7 @@ static bool number_read(const char *name, const char *text, double low, double h
     return false;
 }
 
-static bool size_read(const char *text, size_t *size)
+static bool size_read(const char *name, const char *text, size_t *size)
 {
     char *end;
     unsigned long long value;
@@ -67,7 +68,7 @@ static bool size_read(const char *text, size_t *size)
         *size = value;
         return true;
     }
-    fprintf(stderr, "ninja-soak: --max-size '%s': not a size from %d to 64M\n", text,
+    fprintf(stderr, "ninja-soak: --%s '%s': not a size from %d to 64M\n", name, text,
             SOAK_STAMP_SIZE);
     return false;
 }
@@ -107,6 +108,7 @@ bool soak_options_parse(struct soak_options *options, int argc, char **argv, int
         DURATION,
         SEED,
         MAX_SIZE,
+        MIN_SIZE,
         OBSERVER,
         JSON,
         PATTERN,
@@ -121,6 +123,7 @@ bool soak_options_parse(struct soak_options *options, int argc, char **argv, int
         {"duration", required_argument, NULL, DURATION},
         {"seed", required_argument, NULL, SEED},
         {"max-size", required_argument, NULL, MAX_SIZE},
+        {"min-size", required_argument, NULL, MIN_SIZE},
         {"observer", required_argument, NULL, OBSERVER},
         {"json", required_argument, NULL, JSON},
         {"pattern", required_argument, NULL, PATTERN},
@@ -152,7 +155,10 @@ bool soak_options_parse(struct soak_options *options, int argc, char **argv, int
             options->seed = (uint64_t)value;
             break;
         case MAX_SIZE:
-            good = size_read(optarg, &options->max_size);
+            good = size_read("max-size", optarg, &options->max_size);
+            break;
+        case MIN_SIZE:
+            good = size_read("min-size", optarg, &options->min_size);
             break;
         case OBSERVER:
             options->observer = optarg;

@@ -29,7 +29,7 @@ const char *soak_pattern_name(unsigned pattern)
 
 /* Small messages are frequent, large ones carry most of the bytes; sizes right at powers of two
  * are where protocols change. */
-static size_t draw_size(struct draw *draw, size_t max)
+static size_t draw_size(struct draw *draw, size_t min, size_t max)
 {
     static const struct {
         unsigned percent;
@@ -39,7 +39,7 @@ static size_t draw_size(struct draw *draw, size_t max)
     unsigned i, bits;
 
     if (percent < 5)
-        return 0;
+        return min;
     percent -= 5;
     for (i = 0; percent >= kinds[i].percent; i++)
         percent -= kinds[i].percent;
@@ -55,6 +55,8 @@ static size_t draw_size(struct draw *draw, size_t max)
     default:
         size += draw_below(draw, size + 1);
     }
+    if (size < min)
+        size += min;
     return size < max ? size : max;
 }
 
@@ -101,7 +103,7 @@ static enum soak_layout_kind draw_layout(struct draw *draw)
 static void draw_message(struct draw *draw, const struct soak_plan *plan, struct soak_message *m)
 {
     m->stream = draw_stream(draw);
-    m->size = draw_size(draw, plan->max_size);
+    m->size = draw_size(draw, plan->min_size, plan->max_size);
     m->send_layout = draw_layout(draw);
     m->receive_layout = draw_layout(draw);
     m->send = (enum soak_send)draw_below(draw, 4);

@@ -40,7 +40,7 @@ struct soak_plan {
     uint64_t seed;
     uint32_t ranks, me;
     unsigned per_rank; /* messages that each rank sends in a batch */
-    size_t max_size;
+    size_t min_size, max_size;
     enum soak_pattern pattern;
 };
 

@@ -27,7 +27,7 @@ struct soak_options {
     double rate; /* messages per second and rank, 0: as many as possible */
     double duration_s;
     uint64_t seed;
-    size_t max_size;
+    size_t min_size, max_size;
     const char *observer; /* NULL: none */
     const char *json;     /* NULL: standard output */
     enum soak_pattern pattern;

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,9 @@
 /* Devices for tests. */
 #define DEVICE_TCP "ucx-tcp:"
 #define DEVICE_SHM "ucx-shm"
+
+/* Transports of this process that have an RDMA device open. */
+static atomic_uint open_devices;
 
 static struct verbs_transport *verbs_of(struct ninja_transport *transport)
 {
@@ -169,7 +173,7 @@ static int find_device(struct verbs_transport *transport, const char *wanted, ch
     snprintf(transport->device_name, sizeof(transport->device_name), "RDMA device %s",
              device->name);
     snprintf(ucx_device, size, "%s:%u", device->name, device->port);
-    if (ninja_verbs_device_open_files(device) > 0)
+    if (atomic_load(&open_devices) == 0 && ninja_verbs_device_open_files(device) > 0)
         ninja_log(
             transport->base.core, 0,
             "%s is already open in this process: another component of Open MPI uses it, so it "
@@ -218,6 +222,7 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
 {
     struct verbs_transport *transport = calloc(1, sizeof(*transport));
     struct verbs_worker *worker;
+    uint64_t begin = ninja_now_ms();
     char ucx_device[80];
     int rc;
 
@@ -246,6 +251,10 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
                  transport->device_name, strerror(-rc));
         goto destroy;
     }
+    if (transport->kind == VERBS_OVER_RDMA)
+        atomic_fetch_add(&open_devices, 1);
+    ninja_log(core, 2, "%s: opened in %u ms", transport->device_name,
+              (unsigned)(ninja_now_ms() - begin));
     *out = &transport->base;
     return 0;
 destroy:
@@ -258,10 +267,15 @@ static void verbs_close(struct ninja_transport *base)
     struct verbs_transport *transport = verbs_of(base);
     struct ninja_verbs_device device = transport->device;
     struct ninja_core *core = base->core;
+    uint64_t begin = ninja_now_ms();
+    bool last = transport->kind != VERBS_OVER_RDMA || atomic_fetch_sub(&open_devices, 1) == 1;
+    char name[sizeof(transport->device_name)];
     unsigned files;
 
+    memcpy(name, transport->device_name, sizeof(name));
     destroy(transport);
-    files = ninja_verbs_device_open_files(&device);
+    ninja_log(core, 2, "%s: closed in %u ms", name, (unsigned)(ninja_now_ms() - begin));
+    files = last ? ninja_verbs_device_open_files(&device) : 0;
     if (files > 0)
         ninja_log(core, 0, "RDMA device %s: %u file(s) of it are still open in this process",
                   device.name, files);

@@ -45,6 +45,8 @@ static const struct setting {
     {"SOCKADDR_TLS_PRIORITY", "SOCKADDR_TLS_PRIORITY", "tcp", true, FOR_ALL},
     /* rxe's datagrams over IPv4 do not carry the GID that UCX looks for. */
     {"UD_VERBS_ETH_DGID_CHECK", "UD_ETH_DGID_CHECK", "n", false, FOR_SOFT_ROCE},
+    /* rxe takes UCX's 7 for "for ever", and would never notice that the peer's device is gone. */
+    {"RC_VERBS_RETRY_COUNT", "RC_RETRY_COUNT", "6", false, FOR_SOFT_ROCE},
     /* Receive buffers are locked memory of small guests, and software needs no deep queues. */
     {"RC_VERBS_RX_QUEUE_LEN", "RC_RX_QUEUE_LEN", "512", false, FOR_SOFT_ROCE},
     {"UD_VERBS_RX_QUEUE_LEN", "UD_RX_QUEUE_LEN", "512", false, FOR_SOFT_ROCE},

@@ -77,6 +77,39 @@ netns_down() {
     [ -z "$netns_dir" ] || rm -rf "$netns_dir"
 }
 
+# Removes what a test left that was killed so hard that it could not do so itself.
+netns_sweep() {
+    local path name pid
+    for path in /run/netns/nj[0-9]*-[abs]; do
+        [ -e "$path" ] || continue
+        name=${path##*/} pid=${path##*/nj} pid=${pid%-*}
+        [ ! -e "/proc/$pid" ] || continue
+        # Whoever still runs in there was started by that test.
+        for pid in $(ip netns pids "$name" 2>/dev/null); do
+            kill -KILL "$pid" 2>/dev/null
+        done
+        ip netns del "$name" 2>/dev/null
+    done
+    for path in /tmp/ninja-test.[0-9]*.*; do
+        pid=${path#/tmp/ninja-test.} pid=${pid%%.*}
+        [ ! -d "$path" ] || [ -e "/proc/$pid" ] || rm -rf "$path"
+    done
+}
+
+# Ends the test if it takes longer than NETNS_TEST_LIMIT seconds (default 240).
+netns_watchdog() {
+    (
+        trap 'kill "$sleeper"; exit' TERM
+        sleep "${NETNS_TEST_LIMIT:-240}" &
+        sleeper=$!
+        wait "$sleeper"
+        [ -e "/run/netns/$netns_prefix-a" ] || exit # the test is gone, whoever has its number now
+        echo "FAIL: the test did not end in time"
+        kill -TERM $$
+    ) &
+    netns_pids+=($!)
+}
+
 # Prints the processes that are left in the namespaces of this test.
 netns_left() {
     local host
@@ -113,9 +146,11 @@ netns_up() {
     for host in ip unshare mpirun jq; do
         command -v "$host" >/dev/null || netns_skip "the command $host is missing"
     done
-    netns_dir=$(mktemp -d "/tmp/ninja-test.XXXXXX") || exit 99
+    netns_dir=$(mktemp -d "/tmp/ninja-test.$$.XXXXXX") || exit 99
     trap netns_down EXIT
     trap 'exit 1' INT TERM HUP
+    netns_watchdog
+    netns_sweep
     ip netns add "$netns_prefix-a" 2>"$netns_dir/ip.log" ||
         netns_skip "no network namespaces here: $(cat "$netns_dir/ip.log")"
     ip netns add "$netns_prefix-b"

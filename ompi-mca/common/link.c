@@ -415,4 +415,6 @@ void ninja_link_replay(struct ninja_link *link, struct ninja_path *path)
     rewind_channel(link, &link->data, path->generation);
     if (path->fabric == NULL)
         rewind_channel(link, &link->control, path->generation);
+    /* The half-link may be on a path that has no other reason to send. */
+    ninja_link_pump(link);
 }

@@ -174,6 +174,22 @@ static void replay_sends_again_only_what_the_dead_path_had(void **state)
     ninja_path_closed(rig->path);
 }
 
+static void what_the_lifeline_lost_goes_to_the_path_in_use(void **state)
+{
+    assert_true(rig_send(8)); /* 1: lifeline */
+    open_path();
+    assert_int_equal(rig->device.count, 0);
+    /* Its connection broke after the switch: nobody sends anything that brings frame 1 along. */
+    ninja_link_replay(rig->link, lifeline());
+    for (unsigned i = 0; i < rig->device.count; i++) {
+        if (rig->device.sent[i]->header.type == NINJA_FRAME_DATA) {
+            assert_int_equal(rig->device.sent[i]->header.sequence, 1);
+            return;
+        }
+    }
+    fail_msg("frame 1 waits for ever");
+}
+
 static void drained_needs_both_directions(void **state)
 {
     struct ninja_path_message marker = {.type = NINJA_MESSAGE_MARKER};
@@ -374,6 +390,7 @@ int main(void)
         TEST(above_the_high_mark_the_link_is_congested),
         TEST(frames_in_place_complete_at_the_acknowledgement),
         TEST(replay_sends_again_only_what_the_dead_path_had),
+        TEST(what_the_lifeline_lost_goes_to_the_path_in_use),
         TEST(drained_needs_both_directions),
         TEST(get_lands_in_place_and_completes_in_order),
         TEST(second_writer_stops_the_first),

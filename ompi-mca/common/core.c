@@ -180,11 +180,6 @@ int ninja_core_start(struct ninja_core *core, char *why, size_t why_size)
     return ninja_control_start(core, why, why_size);
 }
 
-void ninja_core_stop(struct ninja_core *core)
-{
-    ninja_control_stop(core);
-}
-
 /* Closes all paths of all fabrics by force; those that need time for it get a second. */
 static void close_fabrics(struct ninja_core *core)
 {

@@ -142,9 +142,6 @@ NINJA_API int ninja_core_create(struct ninja_core **core, const struct ninja_con
  * fabrics. */
 NINJA_API int ninja_core_start(struct ninja_core *core, char *why, size_t why_size);
 
-/* Joins the control thread. No callback is running or will run on it afterwards. */
-NINJA_API void ninja_core_stop(struct ninja_core *core);
-
 /* Says BYE to all peers and frees everything; stops the control thread if it runs. NULL is
  * accepted. */
 NINJA_API void ninja_core_destroy(struct ninja_core *core);

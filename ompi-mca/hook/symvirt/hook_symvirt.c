@@ -1,6 +1,5 @@
 /*
- * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved; ends
- * the control thread before MPI_Finalize takes things apart.
+ * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -18,7 +17,6 @@
 #include "process.h"
 
 static void check_selection(int argc, char **argv, int requested, int *provided);
-static void stop_control(void);
 
 OMPI_MODULE_DECLSPEC extern const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component;
 
@@ -32,7 +30,6 @@ const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component = {
         },
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
     .hookm_mpi_init_bottom = check_selection,
-    .hookm_mpi_finalize_top = stop_control,
 };
 
 /* Components that open the HCA for themselves: it could never be given up. */
@@ -76,10 +73,4 @@ static void check_selection(int argc, char **argv, int requested, int *provided)
                     "hook/symvirt: btl/%s holds the HCA besides btl/ninja: this job cannot give it "
                     "up. Start it with 'mpirun --am ninja', or with '--mca btl ninja,vader,self'.",
                     holder);
-}
-
-static void stop_control(void)
-{
-    if (ninja_process_core() != NULL)
-        ninja_core_stop(ninja_process_core());
 }

@@ -388,7 +388,7 @@ void ninja_core_deliver(struct ninja_link *link, uint8_t tag, const void *payloa
     struct ninja_core *core = link->core;
     struct ninja_inbox_message *message;
 
-    if (!core->control_progress) {
+    if (!core->control_progress && !core->gate.threads) {
         core->callbacks.receive(link, tag, payload, size);
         return;
     }
@@ -411,6 +411,23 @@ void ninja_core_deliver(struct ninja_link *link, uint8_t tag, const void *payloa
     link->inbox_bytes += size;
 }
 
+/*
+ * Around callbacks: with several threads the upper layer holds locks of its own when it calls us,
+ * and takes them in its callbacks, so that it must not hold ours there. `in_pass` keeps other
+ * threads from overtaking the one that delivers.
+ */
+static void step_out(struct ninja_core *core)
+{
+    if (core->gate.threads)
+        ninja_gate_leave(&core->gate);
+}
+
+static void step_in(struct ninja_core *core)
+{
+    if (core->gate.threads)
+        ninja_gate_enter(&core->gate);
+}
+
 static int drain_inbox(struct ninja_core *core)
 {
     int count = 0;
@@ -422,7 +439,9 @@ static int drain_inbox(struct ninja_core *core)
         if (core->inbox_head == NULL)
             core->inbox_tail = NULL;
         message->link->inbox_bytes -= message->size;
+        step_out(core);
         core->callbacks.receive(message->link, message->tag, message->payload, message->size);
+        step_in(core);
         free(message);
         count++;
     }
@@ -439,7 +458,9 @@ static int drain_completions(struct ninja_core *core)
         struct ninja_completion completion = *next;
 
         core->completion_head++;
+        step_out(core);
         completion.complete(completion.context, completion.status);
+        step_in(core);
         count++;
     }
     return count;
@@ -451,7 +472,9 @@ static void tell_lost(struct ninja_core *core)
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         if (link->failed && !link->loss_told) {
             link->loss_told = true;
+            step_out(core);
             core->callbacks.lost(link, -ECONNRESET);
+            step_in(core);
         }
     }
 }
@@ -502,6 +525,8 @@ int ninja_core_progress(struct ninja_core *core)
     if (core->inbox_head != NULL)
         count += drain_inbox(core);
     count += ninja_core_pass(core);
+    if (core->gate.threads && core->inbox_head != NULL)
+        count += drain_inbox(core);
     if (core->completion_head != core->completion_tail)
         count += drain_completions(core);
     if (core->lost_links)

@@ -193,6 +193,8 @@ static struct ninja_early_frame *find_early(const struct ninja_channel *channel,
 {
     struct ninja_early_frame *early = channel->early;
 
+    if (early == NULL || channel->early_tail->header.sequence < sequence)
+        return NULL; /* most often: there may be very many */
     while (early != NULL && early->header.sequence < sequence)
         early = early->next;
     return early != NULL && early->header.sequence == sequence ? early : NULL;
@@ -287,6 +289,8 @@ static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
             landing_elsewhere(link, NULL, early->header.sequence) != NULL)
             return; /* another path still writes there */
         channel->early = early->next;
+        if (channel->early == NULL)
+            channel->early_tail = NULL;
         channel->early_bytes -= early->placed ? 0 : early->header.length;
         accept_frame(link, channel, &early->header, early->placed ? NULL : early->payload);
         free(early);
@@ -313,10 +317,14 @@ static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
     if (size > 0)
         memcpy(early->payload, payload, size);
     channel->early_bytes += size;
+    if (channel->early_tail != NULL && channel->early_tail->header.sequence < header->sequence)
+        at = &channel->early_tail->next;
     while (*at != NULL && (*at)->header.sequence < header->sequence)
         at = &(*at)->next;
     early->next = *at;
     *at = early;
+    if (early->next == NULL)
+        channel->early_tail = early;
 }
 
 static void check_drained(struct ninja_link *link)

@@ -46,6 +46,7 @@ struct ninja_channel {
     uint32_t unacknowledged_bytes;
     bool acknowledge_now;            /* an ACK frame must leave with the next pump */
     struct ninja_early_frame *early; /* arrived too early, by sequence number */
+    struct ninja_early_frame *early_tail;
     size_t early_bytes;
 };
 

@@ -52,6 +52,25 @@ static void early_frames_wait_for_their_turn(void **state)
     assert_null(rig->link->data.early);
 }
 
+static void many_early_frames_are_cheap(void **state)
+{
+    enum { FRAMES = 200000 };
+    uint64_t begin = ninja_now_ms();
+
+    /* One path has lost its connection with frame 1 on it, another goes on. */
+    rig->core->control_progress = true;
+    for (uint64_t i = 2; i <= FRAMES; i++)
+        rig_arrive(lifeline(), i);
+    rig_arrive(lifeline(), 1);
+    assert_int_equal(rig->link->data.received, FRAMES);
+    assert_null(rig->link->data.early);
+    assert_in_range(ninja_now_ms() - begin, 0, 3000);
+    rig_arrive(lifeline(), FRAMES + 3);
+    rig_arrive(lifeline(), FRAMES + 2);
+    rig_arrive(lifeline(), FRAMES + 1);
+    assert_int_equal(rig->link->data.received, FRAMES + 3);
+}
+
 static void duplicates_are_dropped_and_acknowledged_again(void **state)
 {
     const uint64_t once[] = {1, 2, 3};
@@ -382,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(early_frames_wait_for_their_turn),
+        TEST(many_early_frames_are_cheap),
         TEST(duplicates_are_dropped_and_acknowledged_again),
         TEST(numbers_go_beyond_32_bits),
         TEST(impossible_acknowledgements_are_ignored),

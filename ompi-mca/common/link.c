@@ -137,6 +137,8 @@ void ninja_link_destroy(struct ninja_link *link)
         at = &(*at)->next;
     *at = link->next;
     core->link_count--;
+    /* May still take in frames, and so ask for an acknowledgement. */
+    ninja_lifeline_destroy(link);
     for (at = &core->acknowledge_list; link->in_acknowledge_list && *at != NULL;) {
         if (*at == link) {
             *at = link->next_to_acknowledge;
@@ -145,7 +147,6 @@ void ninja_link_destroy(struct ninja_link *link)
             at = &(*at)->next_to_acknowledge;
         }
     }
-    ninja_lifeline_destroy(link);
     destroy_channel(core, &link->data);
     destroy_channel(core, &link->control);
     free(link);

@@ -310,8 +310,10 @@ static unsigned handle_waiting(struct ninja_tcp *tcp)
         if (stream->waiting) {
             moved += read_stream(stream);
             tcp->some_wait |= stream->waiting;
-            if (next != NULL && next->state == NINJA_TCP_DEAD)
-                break; /* the list changed: the next pass goes on */
+            if (next != NULL && next->state == NINJA_TCP_DEAD) {
+                tcp->some_wait = true; /* the list changed: the next pass goes on */
+                break;
+            }
         }
         stream = next;
     }

@@ -220,11 +220,26 @@ static int start_core(bool threads)
     return OPAL_SUCCESS;
 }
 
+/* A frame that is too large the peer would take for garbage, and an eager message that does not fit
+ * into one would be cut off. */
+static void limit_size(size_t *size, size_t limit, const char *name)
+{
+    if (*size <= limit)
+        return;
+    opal_output(0, "btl/ninja: btl_ninja_%s is %zu bytes, but no more than %zu can be: so it is now",
+                name, *size, limit);
+    *size = limit;
+}
+
 static mca_btl_base_module_t **ninja_init(int *count, bool progress_threads, bool mpi_threads)
 {
+    mca_btl_base_module_t *module = &mca_btl_ninja_module;
     mca_btl_base_module_t **modules;
 
     *count = 0;
+    limit_size(&module->btl_max_send_size, NINJA_FRAME_PAYLOAD_MAX, "max_send_size");
+    limit_size(&module->btl_eager_limit, module->btl_max_send_size, "eager_limit");
+    limit_size(&module->btl_rndv_eager_limit, module->btl_max_send_size, "rndv_eager_limit");
     if (make_fragments() != OPAL_SUCCESS || start_core(mpi_threads) != OPAL_SUCCESS)
         return NULL;
     modules = malloc(sizeof(mca_btl_base_module_t *));

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -412,7 +413,7 @@ static int open_client(struct ninja_control *control, char *why, size_t why_size
     struct ninja_core *core = control->core;
     struct epoll_event event = {.events = EPOLLIN};
     const char *agent = core->config.agent;
-    char directory[64], path[128], name[64];
+    char directory[PATH_MAX], path[PATH_MAX + sizeof("/.sock") + 64], name[64];
     int rc = make_directory(core, directory, sizeof(directory), why, why_size);
 
     if (rc != 0)

@@ -14,7 +14,7 @@
 #include "fence.h"
 
 #define HOLDER_GRACE_MS   1000 /* for a process that is just closing the device */
-#define REGISTER_GRACE_MS 3000 /* after our start: processes come back within 2 s */
+#define REGISTER_GRACE_MS 3000 /* after our start: processes come back within a second or so */
 #define HOLDER_AGAIN_MS   100
 #define TELLING_LIMIT_MS  8000 /* opening a device in many processes takes its time */
 

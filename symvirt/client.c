@@ -18,7 +18,7 @@
 #define OPERATIONS_MAX     256 /* running, from all controllers and the agent */
 #define AGENT_RESULTS_KEPT 8   /* for an agent that restarts */
 #define BACKOFF_FIRST_MS   100
-#define BACKOFF_LAST_MS    2000
+#define BACKOFF_LAST_MS    1000
 
 /* Who is behind a connection, and the epoll data; controllers count up from FIRST_CONTROLLER. */
 enum { LISTENER = 1, AGENT = 2, FIRST_CONTROLLER = 16 };

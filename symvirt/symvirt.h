@@ -334,7 +334,7 @@ void symvirt_client_destroy(struct symvirt_client *client);
 int symvirt_client_listen(struct symvirt_client *client, const char *path);
 
 /* Registers at the agent's socket 'path' (NULL: SYMVIRT_AGENT_SOCKET), now or as soon as there is
- * an agent: an absent agent is no error and is retried quietly with back-off (0.1 s to 2 s). After
+ * an agent: an absent agent is no error and is retried quietly with back-off (0.1 s to 1 s). After
  * an agent's restart the registration is repeated together with the operations outstanding and the
  * results that the old agent did not hear. Returns -ENAMETOOLONG, -EALREADY or -ENOMEM. */
 int symvirt_client_connect_agent(struct symvirt_client *client, const char *path);

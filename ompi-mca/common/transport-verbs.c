@@ -247,8 +247,7 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
         goto destroy;
     rc = verbs_worker_create(transport, &worker);
     if (rc != 0) {
-        snprintf(why, why_size, "UCX cannot use %s: %s; the job runs on the lifeline",
-                 transport->device_name, strerror(-rc));
+        snprintf(why, why_size, "UCX cannot use %s: %s", transport->device_name, strerror(-rc));
         goto destroy;
     }
     if (transport->kind == VERBS_OVER_RDMA)

@@ -137,8 +137,7 @@ static int choose(const char *sysfs, struct ninja_verbs_device *device, char *wh
     }
     free(entries);
     if (rc != 0)
-        snprintf(why, why_size,
-                 "no RDMA device with an ACTIVE port is here; the job runs on the lifeline");
+        snprintf(why, why_size, "no RDMA device with an ACTIVE port is here");
     return rc;
 }
 
@@ -177,8 +176,7 @@ static int find_named(const char *sysfs, const char *wanted, struct ninja_verbs_
     }
     snprintf(relative, sizeof(relative), "infiniband/%s", device->name);
     if (!exists(sysfs, relative)) {
-        snprintf(why, why_size, "no RDMA device %s is here; the job runs on the lifeline",
-                 device->name);
+        snprintf(why, why_size, "no RDMA device %s is here", device->name);
         return -ENODEV;
     }
     if (device->port == 0)
@@ -187,14 +185,12 @@ static int find_named(const char *sysfs, const char *wanted, struct ninja_verbs_
         device->port = 1;
     state = port_state(sysfs, device->name, device->port, line);
     if (state == NULL) {
-        snprintf(why, why_size, "RDMA device %s has no port %u; the job runs on the lifeline",
-                 device->name, device->port);
+        snprintf(why, why_size, "RDMA device %s has no port %u", device->name, device->port);
         return -ENODEV;
     }
     if (strcmp(state, "ACTIVE") != 0) {
-        snprintf(why, why_size,
-                 "port %u of RDMA device %s is %s, not ACTIVE; the job runs on the lifeline",
-                 device->port, device->name, state);
+        snprintf(why, why_size, "port %u of RDMA device %s is %s, not ACTIVE", device->port,
+                 device->name, state);
         return -ENETDOWN;
     }
     return 0;
@@ -289,7 +285,7 @@ int ninja_verbs_memlock_check(char *why, size_t why_size)
         why, why_size,
         "this process may lock only %llu KiB of memory, too little for RDMA: set memlock to "
         "unlimited ('ulimit -l unlimited', /etc/security/limits.conf, or LimitMEMLOCK=infinity "
-        "of the service that starts the ranks); the job runs on the lifeline",
+        "of the service that starts the ranks)",
         (unsigned long long)limit.rlim_cur >> 10);
     return -ENOMEM;
 }

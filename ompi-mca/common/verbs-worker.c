@@ -188,8 +188,8 @@ int verbs_context_create(struct verbs_transport *transport, const char *ucx_devi
         status = ucp_init(&params, config, &transport->context);
         rc = verbs_error(status);
         if (rc != 0)
-            snprintf(why, why_size, "UCX cannot use %s: %s; the job runs on the lifeline",
-                     transport->device_name, ucs_status_string(status));
+            snprintf(why, why_size, "UCX cannot use %s: %s", transport->device_name,
+                     ucs_status_string(status));
     }
     ucp_config_release(config);
     return rc;

@@ -349,6 +349,7 @@ netns_rank_pids() {
 
 # Checks the result of ninja-soak in file $1: nothing may be wrong, and something must have been sent.
 netns_check_soak() {
+    ! grep -qE 'runtime error:|AddressSanitizer' "$netns_dir"/*.log || netns_fail "a sanitizer complains"
     jq -c 'del(.program, .job, .seed, .pattern)' "$1" || netns_fail "ninja-soak left no result"
     jq -e '.result == "ok" and .lost + .duplicated + .corrupt + .reordered + .overwritten == 0 and
            .messages_verified == .messages_sent and .messages_sent > 100' "$1" >/dev/null ||

@@ -56,9 +56,11 @@ static void on_register(struct process *process, const json_t *message)
     for (unsigned i = 0; i < agent->fabric_count; i++) {
         const struct fabric_entry *fabric = &agent->fabrics[i];
 
+        int in_release = operation->phase != PHASE_IDLE && operation->type == SYMVIRT_RELEASE &&
+                         operation->fabric == fabric;
+
         /* A fabric that is being released takes no new users. */
-        if (fabric->state == FABRIC_PRESENT &&
-            (operation->phase == PHASE_IDLE || operation->fabric != fabric))
+        if (fabric->state == FABRIC_PRESENT && !in_release)
             json_array_append_new(fabrics, symvirt_fabric_to_json(&fabric->id));
     }
     agent_log("registered: process %d, %s", (int)process->pid, process->name);

@@ -13,8 +13,10 @@ agent_lab_up() {
     make -s -C "$build/symvirt" install DESTDIR="$payload" >/dev/null 2>&1 || fail "make install of symvirt"
     make -s -C "$build/guest-agent" install DESTDIR="$payload" >/dev/null 2>&1 || fail "make install of guest-agent"
     install -D "$build/symvirt/tests/verbs-process" "$payload/usr/local/bin/verbs-process"
-    lab_up --payload "$payload"
+    (lab_up --payload "$payload")
+    local status=$?
     rm -rf "$payload"
+    ((status == 0)) || exit "$status"
 }
 
 # on HOST VM ARGUMENT...: asks VM's agent through the libvirt of HOST.

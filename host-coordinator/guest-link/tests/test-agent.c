@@ -516,6 +516,20 @@ static void test_process_started_during_the_fence_waits_for_the_resume(void **st
     expect_output(fixture, late, "resume ib0");
 }
 
+static void test_process_started_while_others_are_told_gets_the_fabric(void **state)
+{
+    struct fixture *fixture = *state;
+    struct process *silent = start_client(fixture, "silent", 0), *late;
+
+    expect_output(fixture, silent, "present");
+    assert_int_equal(request(fixture, SYMVIRT_RELEASE), 0);
+    ask(fixture, SYMVIRT_RESUME, 10000);
+    expect_output(fixture, silent, "resume ib0");
+    late = start_client(fixture, "ok", 0);
+    expect_output(fixture, late, "present ib0 rxe0 7");
+    assert_null(fixture->result); /* it still waits for the silent one */
+}
+
 static void test_device_unplugged_and_another_plugged_in(void **state)
 {
     struct fixture *fixture = *state;
@@ -683,6 +697,7 @@ int main(void)
         TEST(test_silent_process_that_does_not_hold_is_no_obstacle),
         TEST(test_abort_undoes_a_release),
         TEST(test_process_started_during_the_fence_waits_for_the_resume),
+        TEST(test_process_started_while_others_are_told_gets_the_fabric),
         TEST(test_device_unplugged_and_another_plugged_in),
         TEST(test_port_that_stays_down_ends_the_resume_in_time),
         TEST(test_agent_killed_while_asking),

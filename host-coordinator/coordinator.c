@@ -91,8 +91,72 @@ static void on_guest_progress(void *ctx, struct guest *guest, const char *what)
     move_tell_progress(move);
 }
 
-static void on_guest_alive(void *ctx, struct guest *guest, int alive)
+json_t *coordinator_fabric(const struct coordinator *coordinator, const struct inventory_vm *vm,
+                           const struct inventory_fabric *fabric, const struct inventory_hca *hca,
+                           unsigned add)
 {
+    uint64_t epoch = journal_epoch(coordinator->journal, vm->name, fabric->name, add);
+
+    return json_pack("{s:s, s:s, s:I, s:s*}", "uuid", fabric->uuid, "name", fabric->name, "epoch",
+                     (json_int_t)epoch, "mac", hca ? hca->mac : NULL);
+}
+
+/* --- Agents that do not know their fabric ----------------------------------------------------- */
+
+#define ANNOUNCE_LIMIT_MS 20000
+
+static void announce_on_result(void *ctx, int error, const char *message, const json_t *detail)
+{
+    const struct inventory_vm *vm = ctx;
+
+    if (error)
+        log_line("%s: its agent does not take up its fabric: %s", vm->name, message);
+}
+
+static void announce_on_survey(void *ctx, struct survey *survey)
+{
+    struct coordinator *coordinator = ctx;
+
+    for (unsigned v = 0; v < coordinator->inventory->all_vms_count; v++) {
+        const struct inventory_vm *vm = inventory_vm_at(coordinator->inventory, v);
+        const struct inventory_host *host = survey_find(survey, vm);
+        const struct domain_view *view = host ? survey_view(survey, host->number, vm) : NULL;
+        const struct inventory_hca *hca =
+            view && view->hca_live ? inventory_hca_by_key(host, view->hca_key) : NULL;
+        json_t *fabric;
+
+        if (!coordinator->announce[v] || !hca || move_of(coordinator, vm))
+            continue;
+        coordinator->announce[v] = 0;
+        log_line("%s: tells its agent of the fabric %s", vm->name, hca->fabric);
+        fabric = coordinator_fabric(coordinator, vm, hca->of_fabric, hca, 0);
+        guest_request(coordinator->guests[v], SYMVIRT_RESUME, fabric, ANNOUNCE_LIMIT_MS,
+                      announce_on_result, (void *)vm);
+        json_decref(fabric);
+    }
+}
+
+static int knows_a_fabric(const json_t *state)
+{
+    json_t *fabric;
+    size_t i;
+
+    json_array_foreach (json_object_get(state, "fabrics"), i, fabric)
+        if (symvirt_message_text(fabric, "uuid")[0])
+            return 1;
+    return 0;
+}
+
+/* An agent in a VM that has just booted must be told which of its devices is which fabric; one that
+ * knows is left alone: its fabric may be released on purpose. */
+static void on_guest_alive(void *ctx, struct guest *guest, int alive, const json_t *state)
+{
+    struct coordinator *coordinator = ctx;
+
+    if (!alive || knows_a_fabric(state))
+        return;
+    coordinator->announce[guest_vm(guest)->number] = 1;
+    survey_start(coordinator->inventory, announce_on_survey, coordinator);
 }
 
 static void recover_plans(struct coordinator *coordinator)
@@ -128,7 +192,8 @@ int coordinator_start(struct coordinator *coordinator)
 
     coordinator->hosts = calloc(inventory->hosts_count, sizeof(*coordinator->hosts));
     coordinator->guests = calloc(inventory->all_vms_count, sizeof(*coordinator->guests));
-    if (!coordinator->hosts || !coordinator->guests)
+    coordinator->announce = calloc(inventory->all_vms_count, 1);
+    if (!coordinator->hosts || !coordinator->guests || !coordinator->announce)
         return -ENOMEM;
     for (unsigned v = 0; v < inventory->all_vms_count; v++) {
         coordinator->guests[v] =

@@ -28,6 +28,7 @@ static void usage(FILE *to)
           "  -i, --inventory FILE  sites, hosts, HCAs and clusters (" INVENTORY_PATH ")\n"
           "  -j, --journal FILE    what was done and is to be done (" JOURNAL_PATH ")\n"
           "  -s, --socket FILE     where ninjactl finds the daemon (" API_SOCKET ")\n"
+          "  -l, --link-limit S    seconds until the port of a new HCA must be ACTIVE (120)\n"
           "  -c, --check           only check the inventory; exit code 2 if it is wrong\n"
           "  -h, --help            this text\n",
           to);
@@ -52,7 +53,7 @@ static void quiet(void *ctx, virErrorPtr error)
 
 struct options {
     const char *inventory, *journal, *socket;
-    int check;
+    int check, link_limit_s;
 };
 
 static int run(const struct options *options, const struct inventory *inventory)
@@ -64,6 +65,7 @@ static int run(const struct options *options, const struct inventory *inventory)
 
     coordinator.inventory = inventory;
     coordinator.tell = api_tell;
+    coordinator.link_limit_s = options->link_limit_s;
     rc = journal_open(&coordinator.journal, options->journal);
     if (rc) {
         fprintf(stderr, "ninjad: %s: %s\n", options->journal,
@@ -94,15 +96,16 @@ int main(int argc, char **argv)
     static const struct option known[] = {{"inventory", required_argument, NULL, 'i'},
                                           {"journal", required_argument, NULL, 'j'},
                                           {"socket", required_argument, NULL, 's'},
+                                          {"link-limit", required_argument, NULL, 'l'},
                                           {"check", no_argument, NULL, 'c'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
-    struct options options = {INVENTORY_PATH, JOURNAL_PATH, API_SOCKET, 0};
+    struct options options = {INVENTORY_PATH, JOURNAL_PATH, API_SOCKET, 0, 120};
     struct inventory *inventory;
     char error[SENTENCE_MAX];
     int letter;
 
-    while ((letter = getopt_long(argc, argv, "i:j:s:ch", known, NULL)) >= 0) {
+    while ((letter = getopt_long(argc, argv, "i:j:s:l:ch", known, NULL)) >= 0) {
         switch (letter) {
         case 'i':
             options.inventory = optarg;
@@ -112,6 +115,13 @@ int main(int argc, char **argv)
             break;
         case 's':
             options.socket = optarg;
+            break;
+        case 'l':
+            options.link_limit_s = atoi(optarg);
+            if (options.link_limit_s < 3 || options.link_limit_s > 3600) {
+                fputs("ninjad: --link-limit takes 3 to 3600 seconds\n", stderr);
+                return 2;
+            }
             break;
         case 'c':
             options.check = 1;

@@ -133,6 +133,36 @@ static void request_migrate(struct coordinator *coordinator, struct client *clie
                    json_is_true(json_object_get(request, "plan")));
 }
 
+/* A client that was there before a restart comes back to its plan. */
+static void request_follow(struct coordinator *coordinator, struct client *client,
+                           const json_t *request)
+{
+    json_int_t id = json_integer_value(json_object_get(request, "plan"));
+    struct plan *plan = coordinator->plans;
+    json_t *rows, *row;
+    size_t i;
+    int found = 0, ok = 1;
+
+    while (plan && (plan->id != id || plan->told_end))
+        plan = plan->next;
+    if (plan) {
+        api_follow(client, id);
+        return;
+    }
+    rows = journal_moves(coordinator->journal, 0, 0);
+    json_array_foreach (rows, i, row)
+        if (json_integer_value(json_object_get(row, "plan")) == id) {
+            found = 1;
+            ok = ok && !strcmp(text_of(row, "state"), move_table[MOVE_DONE].name);
+        }
+    json_decref(rows);
+    if (found)
+        api_send(client, json_pack("{s:s, s:I, s:b, s:b}", "event", "end", "plan", id, "ok", ok,
+                                   "degraded", 0));
+    else
+        api_fail(client, 2, "there is no plan %lld", (long long)id);
+}
+
 static void request_abort(struct coordinator *coordinator, struct client *client,
                           const json_t *request)
 {
@@ -224,8 +254,7 @@ static void request_fabric(struct coordinator *coordinator, struct client *clien
     pending->vm = vm;
     pending->fabric = fabric;
     pending->verb = verb;
-    object = json_pack("{s:s, s:s, s:I}", "uuid", fabric->uuid, "name", fabric->name, "epoch",
-                       (json_int_t)journal_epoch(coordinator->journal, vm->name, fabric->name, 0));
+    object = coordinator_fabric(coordinator, vm, fabric, NULL, 0);
     if (!guest_request(coordinator_guest(coordinator, vm), type, object, limit_ms, fabric_on_result,
                        pending)) {
         free(pending);
@@ -254,9 +283,9 @@ void api_request(struct coordinator *coordinator, struct client *client, const j
         void (*answer)(struct coordinator *coordinator, struct client *client,
                        const json_t *request);
     } known[] = {{"status", request_status},   {"migrate", request_migrate},
-                 {"abort", request_abort},     {"history", request_history},
-                 {"explain", request_explain}, {"release", request_release},
-                 {"resume", request_resume}};
+                 {"follow", request_follow},   {"abort", request_abort},
+                 {"history", request_history}, {"explain", request_explain},
+                 {"release", request_release}, {"resume", request_resume}};
     const char *name = text_of(request, "request");
 
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)

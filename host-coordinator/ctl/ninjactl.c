@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include "render.h"
 
 #define SOCKET_PATH "/run/ninja/ninjad.sock"
+
+#define RECONNECT_S 60
 
 enum { EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_DEGRADED };
 
@@ -52,19 +55,21 @@ static int fail(const char *what, const char *why)
     return EXIT_FAILED;
 }
 
-static int dial(void)
+/* Connects. Returns 0 or -1. */
+static int dial_quietly(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (strlen(ctl.socket) >= sizeof(address.sun_path))
-        return fail(ctl.socket, " is too long for a socket's name");
+    if (fd < 0 || strlen(ctl.socket) >= sizeof(address.sun_path))
+        return -1;
     strcpy(address.sun_path, ctl.socket);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
-        return fail("no ninjad answers at ", ctl.socket);
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+        close(fd);
+        return -1;
+    }
     ctl.stream = fdopen(fd, "r+");
-    return ctl.stream ? 0 : fail("", strerror(errno));
+    return ctl.stream ? 0 : -1;
 }
 
 /* Sends 'request' (reference taken). */
@@ -78,7 +83,7 @@ static int ask(json_t *request)
     return rc ? fail("ninjad does not take the request", "") : 0;
 }
 
-/* The next answer: a new reference, or NULL after a complaint. */
+/* The next answer: a new reference, or NULL if ninjad is gone. */
 static json_t *answer(void)
 {
     static char *line;
@@ -87,8 +92,6 @@ static json_t *answer(void)
 
     if (getline(&line, &size, ctl.stream) > 0)
         message = json_loads(line, 0, NULL);
-    if (!message)
-        fail("ninjad ended the connection; ", "what was begun goes on when it runs again");
     return message;
 }
 
@@ -124,7 +127,7 @@ static int command_simple(json_t *request, void (*render)(const json_t *message)
         return code;
     message = answer();
     if (!message)
-        return EXIT_FAILED;
+        return fail("ninjad ended the connection", "");
     code = error_of(message);
     if (!code && ctl.json)
         print_json(message);
@@ -141,13 +144,38 @@ static void render_history(const json_t *message)
     render_moves(json_object_get(message, "moves"), plan_shown);
 }
 
+/* ninjad may be restarted in the middle of a plan: it takes the plan up, and so does this. */
+static int follow_again(void)
+{
+    int tries = RECONNECT_S * 5;
+
+    if (!plan_shown)
+        return fail("ninjad ended the connection", "");
+    render_end();
+    fprintf(stderr, "ninjactl: ninjad ended the connection; waiting for it to come back\n");
+    fclose(ctl.stream);
+    for (ctl.stream = NULL; tries > 0; tries--) {
+        usleep(200000);
+        if (!dial_quietly() &&
+            !ask(json_pack("{s:s, s:I}", "request", "follow", "plan", plan_shown)))
+            return 0;
+    }
+    return fail("no ninjad answers at ", ctl.socket);
+}
+
 /* Shows what happens until the plan ends. */
 static int watch_plan(void)
 {
     json_t *message;
     int code = 0, ended = 0;
 
-    while (!ended && (message = answer())) {
+    while (!ended) {
+        message = answer();
+        if (!message) {
+            if (follow_again())
+                return EXIT_FAILED;
+            continue;
+        }
         const char *event = json_string_value(json_object_get(message, "event"));
 
         code = error_of(message);
@@ -171,7 +199,7 @@ static int watch_plan(void)
         }
         json_decref(message);
     }
-    return ended ? code : EXIT_FAILED;
+    return code;
 }
 
 static int command_migrate(const char *what)
@@ -289,6 +317,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return EXIT_REFUSED;
     }
-    code = dial();
+    signal(SIGPIPE, SIG_IGN);
+    code = dial_quietly() ? fail("no ninjad answers at ", ctl.socket) : 0;
     return code ? code : run(argc - optind, argv + optind);
 }

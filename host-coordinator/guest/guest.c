@@ -12,6 +12,10 @@
 
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS  2000
+/* A channel that another program has open is taken from it only after so many tries: libvirtd may
+ * still be clearing up after an earlier coordinator that was killed, and libvirtd 11.3 crashes when
+ * a stream is taken over in that moment. */
+#define FORCE_AFTER 12
 
 struct request {
     struct request *next;
@@ -31,6 +35,7 @@ struct guest {
     struct guest_link *link;
     struct request *requests;
     int retry_ms;
+    unsigned refused; /* openings in a row that failed */
     struct loop_timer retry, tick;
 };
 
@@ -95,7 +100,7 @@ static void on_connected(void *ctx, const json_t *state)
 
     guest->retry_ms = RETRY_FIRST_MS;
     log_line("%s: the agent answers", guest->vm->name);
-    guest->callbacks.alive(guest->ctx, guest, 1);
+    guest->callbacks.alive(guest->ctx, guest, 1, state);
 }
 
 static void guest_retry_later(struct guest *guest)
@@ -112,7 +117,7 @@ static void on_disconnected(void *ctx, int error)
     struct guest *guest = ctx;
 
     log_line("%s: the channel to the agent ended: %s", guest->vm->name, strerror(error));
-    guest->callbacks.alive(guest->ctx, guest, 0);
+    guest->callbacks.alive(guest->ctx, guest, 0, NULL);
     guest_retry_later(guest);
 }
 
@@ -178,10 +183,15 @@ static void opening_done(void *arg)
 
     if (opening->generation == guest->generation) {
         guest->opening = 0;
-        if (opening->domain && !guest_link_attach_libvirt(guest->link, opening->domain, 1)) {
+        if (opening->domain && !guest_link_attach_libvirt(guest->link, opening->domain,
+                                                          guest->refused >= FORCE_AFTER)) {
             guest->open = 1;
+            guest->refused = 0;
             guest_schedule(guest);
         } else {
+            if (guest->refused++ == 0)
+                log_line("%s: its channel cannot be opened yet: %s", guest->vm->name,
+                         virGetLastErrorMessage());
             guest_retry_later(guest);
         }
     }
@@ -243,6 +253,7 @@ void guest_follow(struct guest *guest, struct host *host, int again)
     guest_link_detach(guest->link);
     guest->host = host;
     guest->retry_ms = RETRY_FIRST_MS;
+    guest->refused = 0;
     if (host)
         guest_try(guest);
 }

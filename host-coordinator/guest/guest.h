@@ -25,8 +25,8 @@ struct guest_callbacks {
     void (*event)(void *ctx, struct guest *guest, const json_t *message);
     /* What the agent waits for in the running operation. */
     void (*progress)(void *ctx, struct guest *guest, const char *what);
-    /* The agent answers (1) or is gone (0). */
-    void (*alive)(void *ctx, struct guest *guest, int alive);
+    /* The agent answers (1) or is gone (0); 'state' (may be NULL) is what it says of itself. */
+    void (*alive)(void *ctx, struct guest *guest, int alive, const json_t *state);
 };
 
 /* Makes a link, closed. Lives as long as the daemon. */

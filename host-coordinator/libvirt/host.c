@@ -28,6 +28,7 @@ struct host {
 };
 
 static void host_try(void *arg);
+static void on_close(virConnectPtr connection, int reason, void *opaque);
 
 virConnectPtr host_connect(const char *uri, char *error)
 {
@@ -62,11 +63,12 @@ static void on_device_removed(virConnectPtr connection, virDomainPtr domain, con
     host->callbacks.device_removed(host->ctx, host, virDomainGetName(domain), alias);
 }
 
-static void on_close(virConnectPtr connection, int reason, void *opaque)
+/* The connection is gone: drops it and tries for a new one. */
+static void host_lost(struct host *host)
 {
-    struct host *host = opaque;
+    virConnectPtr connection = host->connection;
 
-    if (connection != host->connection)
+    if (!connection)
         return;
     log_line("host %s: connection lost", host->inventory->name);
     sentence_set(host->error, "connection lost");
@@ -75,6 +77,22 @@ static void on_close(virConnectPtr connection, int reason, void *opaque)
     virConnectUnregisterCloseCallback(connection, on_close);
     virConnectClose(connection);
     loop_timer_start(&host->retry, RETRY_FIRST_MS, host_try, host);
+}
+
+static void on_lost_timeout(int timer, void *opaque)
+{
+    struct host *host = opaque;
+
+    virEventRemoveTimeout(timer);
+    if (host->connection && virConnectIsAlive(host->connection) != 1)
+        host_lost(host);
+}
+
+/* Called inside whatever call on the connection noticed, in its thread and with libvirt's lock
+ * held: only marks. */
+static void on_close(virConnectPtr connection, int reason, void *opaque)
+{
+    virEventAddTimeout(0, on_lost_timeout, opaque, NULL);
 }
 
 static void connect_run(void *arg)
@@ -117,7 +135,7 @@ static void connect_done(void *arg)
     host->callbacks.connected(host->ctx, host, 1);
     /* It may have been lost before the close callback knew it as ours. */
     if (host->connection && virConnectIsAlive(host->connection) != 1)
-        on_close(host->connection, 0, host);
+        host_lost(host);
 }
 
 static void host_try(void *arg)

@@ -121,8 +121,8 @@ static void on_limit(void *arg)
     const struct move_row *row = &move_table[move->state];
     char reason[SENTENCE_MAX];
 
-    sentence_set(reason, "%s took longer than %d s%s%.200s", row->name, row->limit_s,
-                 move->waits_for[0] ? ": " : "", move->waits_for);
+    sentence_set(reason, "%s took longer than %.0f s%s%.200s", row->name,
+                 loop_now() - move->entered, move->waits_for[0] ? ": " : "", move->waits_for);
     if (move_steps[move->state].cancel && !move->abort_reason[0]) {
         /* The step ends what it has going, and then fails; it gets a while for that. */
         sentence_set(move->abort_reason, "%s", reason);
@@ -131,6 +131,11 @@ static void on_limit(void *arg)
         return;
     }
     move_error(move, "%s", reason);
+}
+
+void move_limit(struct move *move, int ms)
+{
+    loop_timer_start(&move->limit, ms, on_limit, move);
 }
 
 void move_goto(struct move *move, enum move_state state, const char *why)

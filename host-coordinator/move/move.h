@@ -84,6 +84,9 @@ void move_error(struct move *move, const char *format, ...) __attribute__((forma
 /* Writes the move's record without a change of state, and tells followers. */
 void move_note(struct move *move, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Sets the present state's time limit anew, from now. */
+void move_limit(struct move *move, int ms);
+
 /* The user wants the move undone. Returns 0, or -EPERM with a sentence why not. */
 int move_abort(struct move *move, char *error);
 
@@ -111,6 +114,7 @@ void step_detaching(struct move *move);
 void step_attaching(struct move *move);
 void step_link_up(struct move *move);
 void step_resuming(struct move *move);
+void step_resuming_cancel(struct move *move);
 void step_copying(struct move *move);
 void step_copying_cancel(struct move *move);
 void step_switching(struct move *move);

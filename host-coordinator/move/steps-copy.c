@@ -147,11 +147,35 @@ static void migrate_run(struct step_job *job)
                              job->error);
 }
 
-/* The copy's failure in words that name the cause rather than libvirt's function. */
+/* The copy's failure in words that name the cause rather than libvirt's functions. */
 static void migrate_explain(struct move *move, const char *error)
 {
-    sentence_set(move->failure, "the copy of %s to %s failed: %s", move->vm->name, move->to->name,
-                 move->abort_reason[0] ? move->abort_reason : error);
+    static const struct {
+        const char *says, *means;
+    } causes[] = {
+        {"onnection reset", "its QEMU there ended or the network between the hosts broke"},
+        {"Broken pipe", "its QEMU there ended or the network between the hosts broke"},
+        {"write to socket", "its QEMU there ended or the network between the hosts broke"},
+        {"read from", "its QEMU there ended or the network between the hosts broke"},
+        {"keepalive", "the network between the hosts broke"},
+        {"timed out", "the network between the hosts broke"},
+        {"No route", "the network between the hosts broke"},
+        {"end of file", "the libvirtd there ended or the network between the hosts broke"},
+        {"End of file", "the libvirtd there ended or the network between the hosts broke"},
+        {"monitor", "its QEMU there ended"},
+        {"No space", "a disk is full"},
+    };
+    const char *means = error;
+
+    log_line("move %lld: libvirt says: %s", (long long)move->id, error);
+    for (unsigned i = 0; i < sizeof(causes) / sizeof(causes[0]) && means == error; i++)
+        if (strstr(error, causes[i].says))
+            means = causes[i].means;
+    if (move->abort_reason[0])
+        sentence_set(move->failure, "%s", move->abort_reason);
+    else
+        sentence_set(move->failure, "the copy to %s failed because %.250s; %s runs on at %s",
+                     move->to->name, means, move->vm->name, move->from->name);
 }
 
 static void migrate_finish(struct move *move, struct step_job *job)

@@ -13,33 +13,27 @@
 #include "move.h"
 
 #define DETACH_AGAIN_MS 10000 /* a guest in early boot loses the request */
-/* Without a word from the agent about the port it is asked to resume and waits for the port itself.
- */
-#define LINK_UP_ASK_MS  10000
-#define RESUME_LIMIT_MS 125000
+#define RESUME_GRACE_MS                                                                            \
+    10000 /* between our limit, at which the agent is told to give up, and its silence */
 
 static struct guest *guest_of(struct move *move)
 {
     return coordinator_guest(move->coordinator, move->vm);
 }
 
-/* Asks the agent about the fabric of the move's HCA, telling how to know its device from others. */
-static void ask_about_fabric(struct move *move, enum symvirt_message_type type, int new_attachment,
-                             int limit_ms, guest_done done)
+#define ASK_AGAIN_MS 500 /* an agent that is busy with something else */
+
+/* Asks the agent about the fabric of the move's HCA; 'again' is called while it cannot be asked. */
+static void ask_about_fabric(struct move *move, enum symvirt_message_type type, unsigned add,
+                             int limit_ms, guest_done done, void (*again)(void *move))
 {
     const struct inventory_hca *hca = move_hca(move);
-    const struct inventory_fabric *fabric = hca->of_fabric;
-    uint64_t epoch = journal_epoch(move->coordinator->journal, move->vm->name, fabric->name,
-                                   (unsigned)new_attachment);
-    json_t *object = json_pack("{s:s, s:s, s:I}", "uuid", fabric->uuid, "name", fabric->name,
-                               "epoch", (json_int_t)epoch);
+    json_t *fabric = coordinator_fabric(move->coordinator, move->vm, hca->of_fabric, hca, add);
 
-    if (hca->mac)
-        json_object_set_new(object, "mac", json_string(hca->mac));
-    move->op = guest_request(guest_of(move), type, object, limit_ms, done, move);
-    json_decref(object);
+    move->op = guest_request(guest_of(move), type, fabric, limit_ms, done, move);
+    json_decref(fabric);
     if (!move->op)
-        move_error(move, "the agent in %s is busy with another request", move->vm->name);
+        loop_timer_start(&move->again, ASK_AGAIN_MS, again, move);
 }
 
 /* --- RELEASING ------------------------------------------------------------------------------ */
@@ -60,6 +54,12 @@ static void releasing_on_result(void *ctx, int error, const char *message, const
         move_ok(move, "nobody in the guest holds the HCA");
 }
 
+static void releasing_ask(void *arg)
+{
+    ask_about_fabric(arg, SYMVIRT_RELEASE, 0, SYMVIRT_COORDINATOR_TIMEOUT_MS, releasing_on_result,
+                     releasing_ask);
+}
+
 void step_releasing(struct move *move)
 {
     if (!move->hca_from) {
@@ -68,12 +68,15 @@ void step_releasing(struct move *move)
     }
     move->released = 1;
     move_note(move, "the ranks in %s to move to the lifeline", move->vm->name);
-    ask_about_fabric(move, SYMVIRT_RELEASE, 0, SYMVIRT_COORDINATOR_TIMEOUT_MS, releasing_on_result);
+    releasing_ask(move);
 }
 
 void step_releasing_cancel(struct move *move)
 {
-    guest_abort(guest_of(move), move->op);
+    if (move->op)
+        guest_abort(guest_of(move), move->op);
+    else
+        move_error(move, "%s", move->abort_reason);
 }
 
 /* --- DETACHING ------------------------------------------------------------------------------ */
@@ -191,6 +194,8 @@ void move_on_guest_event(struct move *move, const json_t *message)
         move_ok(move, "the port is ACTIVE");
 }
 
+/* Without a word about the port, a third of the time is left to the agent, which says what it
+ * misses. */
 static void link_up_ask(void *arg)
 {
     move_ok(arg, "no word about the port yet; the agent waits for it");
@@ -203,7 +208,7 @@ void step_link_up(struct move *move)
         return;
     }
     move_note(move, "the port of %s in %s to become ACTIVE", move_hca(move)->name, move->vm->name);
-    loop_timer_start(&move->again, LINK_UP_ASK_MS, link_up_ask, move);
+    loop_timer_start(&move->again, move->coordinator->link_limit_s * 667, link_up_ask, move);
 }
 
 /* --- RESUMING ------------------------------------------------------------------------------- */
@@ -211,22 +216,50 @@ void step_link_up(struct move *move)
 static void resuming_on_result(void *ctx, int error, const char *message, const json_t *detail)
 {
     struct move *move = ctx;
+    const char *why = move->abort_reason[0] ? move->abort_reason
+                      : message[0]          ? message
+                                            : strerror(error);
 
     move->op = 0;
     if (error) {
-        move->retry_state = MOVE_ATTACHING;
-        move_error(move, "%s runs at %s over TCP: it does not take up %s: %s", move->vm->name,
-                   move_host(move)->name, move_hca(move)->of_fabric->name,
-                   message[0] ? message : strerror(error));
+        move_error(move, "%s runs at %s over TCP: it does not take up %s: %.250s", move->vm->name,
+                   move_host(move)->name, move_hca(move)->of_fabric->name, why);
         return;
     }
     move->released = move->detached = 0;
     move_ok(move, "the ranks use the fabric");
 }
 
+/* The limit has come: the agent gives up, and its result ends the step. */
+void step_resuming_cancel(struct move *move)
+{
+    if (move->op)
+        guest_abort(guest_of(move), move->op);
+    else
+        move_error(move, "%s", move->abort_reason);
+}
+
+static int resuming_limit_ms(const struct move *move)
+{
+    /* What LINK_UP left over; a port that is usable already needs less. */
+    return move->hca_usable ? move_table[MOVE_RESUMING].limit_s * 1000
+                            : move->coordinator->link_limit_s * 333;
+}
+
+static void resuming_ask(void *arg)
+{
+    struct move *move = arg;
+
+    ask_about_fabric(move, SYMVIRT_RESUME, 0, resuming_limit_ms(move) + RESUME_GRACE_MS,
+                     resuming_on_result, resuming_ask);
+}
+
 void step_resuming(struct move *move)
 {
-    move_note(move, "the ranks in %s to move to %s", move->vm->name,
-              move_hca(move)->of_fabric->name);
-    ask_about_fabric(move, SYMVIRT_RESUME, 1, RESUME_LIMIT_MS, resuming_on_result);
+    const struct inventory_hca *hca = move_hca(move);
+
+    journal_epoch(move->coordinator->journal, move->vm->name, hca->of_fabric->name, 1);
+    move_limit(move, resuming_limit_ms(move));
+    move_note(move, "the ranks in %s to move to %s", move->vm->name, hca->of_fabric->name);
+    resuming_ask(move);
 }

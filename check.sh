@@ -62,8 +62,7 @@ build_in() {
 
 # Runs `make TARGET` in directory $2 under a time limit of $3 seconds.
 run_tests() {
-    # Some tests move real traffic and share two cores: one at a time.
-    timeout --kill-after=30 "$3" make -C "$2" -k "$1" </dev/null
+    timeout --kill-after=30 "$3" make -C "$2" -k -j"$(nproc)" "$1" </dev/null
 }
 
 passed=0 failed=0 skipped=0

@@ -122,27 +122,33 @@ static struct ninja_fabric *find_fabric(struct ninja_core *core, const struct sy
     return fabric;
 }
 
-/* Takes over what a resume says of the fabric; returns whether it is another instance than the one
- * known. */
+/*
+ * Notes what a resume says of the fabric, for its next opening; returns whether that is another
+ * instance than the one in use.
+ */
 static bool update_fabric(struct ninja_fabric *fabric, const struct symvirt_fabric *asked)
 {
-    unsigned char uuid[16];
+    struct ninja_fabric_identity next = {.epoch = fabric->epoch};
     bool changed = false;
 
-    if (parse_uuid(asked->uuid, uuid) && memcmp(uuid, fabric->uuid, sizeof(uuid)) != 0) {
-        memcpy(fabric->uuid, uuid, sizeof(uuid));
-        changed = true;
-    }
+    memcpy(next.uuid, fabric->uuid, sizeof(next.uuid));
+    memcpy(next.device, fabric->device, sizeof(next.device));
+    if (parse_uuid(asked->uuid, next.uuid))
+        changed = memcmp(next.uuid, fabric->uuid, sizeof(next.uuid)) != 0;
+    else
+        memcpy(next.uuid, fabric->uuid, sizeof(next.uuid));
     if (asked->epoch != 0 && asked->epoch != fabric->epoch) {
-        fabric->epoch = asked->epoch;
+        next.epoch = asked->epoch;
         changed = true;
     }
     /* A tcp fabric's device is an interface that the agent knows nothing of. */
     if (asked->device[0] != '\0' && fabric->ops != &ninja_transport_tcp &&
         strcmp(asked->device, fabric->device) != 0) {
-        snprintf(fabric->device, sizeof(fabric->device), "%s", asked->device);
+        snprintf(next.device, sizeof(next.device), "%s", asked->device);
         changed = true;
     }
+    fabric->next = next;
+    fabric->has_next = true;
     return changed;
 }
 

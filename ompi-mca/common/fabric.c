@@ -234,6 +234,17 @@ static void deactivate(struct ninja_fabric *fabric)
     fabric->transport = NULL;
 }
 
+/* From now on the fabric is the instance that the last resume named. */
+static void adopt_next(struct ninja_fabric *fabric)
+{
+    if (!fabric->has_next)
+        return;
+    fabric->has_next = false;
+    memcpy(fabric->uuid, fabric->next.uuid, sizeof(fabric->uuid));
+    memcpy(fabric->device, fabric->next.device, sizeof(fabric->device));
+    fabric->epoch = fabric->next.epoch;
+}
+
 /* Opens the transport; the gate is given up meanwhile, because that may take long. */
 static void do_open(struct ninja_fabric *fabric, uint64_t operation)
 {
@@ -242,6 +253,7 @@ static void do_open(struct ninja_fabric *fabric, uint64_t operation)
     char why[sizeof(fabric->failure)] = "";
     int rc;
 
+    adopt_next(fabric);
     ninja_control_leave(core);
     rc = fabric->ops->open(core, fabric->device, &transport, why, sizeof(why));
     if (rc == 0) {

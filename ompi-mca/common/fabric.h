@@ -55,6 +55,13 @@ const char *ninja_fabric_event_name(enum ninja_fabric_event event);
 /* Operations that one fabric can have outstanding; more are answered with EBUSY. */
 #define NINJA_FABRIC_OPERATIONS 8
 
+/* Which instance of a fabric is meant: from configuration or from the agent. */
+struct ninja_fabric_identity {
+    unsigned char uuid[16];
+    uint64_t epoch;  /* attach epoch, from the host; 0 without an agent */
+    char device[64]; /* for the transport; may be empty */
+};
+
 struct ninja_fabric {
     bool used;
     struct ninja_core *core;
@@ -72,6 +79,8 @@ struct ninja_fabric {
     uint64_t deadline_ms; /* of RELEASING; 0: none */
     uint64_t since_ms;    /* of the present state */
     bool resume_later;    /* a resume arrived during the release */
+    bool has_next;        /* `next` replaces what is known when the fabric is opened next */
+    struct ninja_fabric_identity next; /* until then peers know the fabric by what it was */
     uint64_t release_operations[NINJA_FABRIC_OPERATIONS];
     unsigned release_count;
     uint64_t resume_operations[NINJA_FABRIC_OPERATIONS];

@@ -84,6 +84,29 @@ static void release_that_takes_too_long_goes_on(void **state)
     assert_int_equal(rig->fabric->deadline_ms, 0);
 }
 
+static void peers_know_the_old_name_until_the_fabric_is_closed(void **state)
+{
+    unsigned char old[16];
+
+    open_path();
+    memcpy(old, rig->fabric->uuid, sizeof(old));
+    memset(rig->fabric->next.uuid, 7, sizeof(rig->fabric->next.uuid));
+    rig->fabric->has_next = true;
+    handle(NINJA_FABRIC_RENEW);
+    assert_int_equal(rig->fabric->state, NINJA_FABRIC_RELEASING);
+    assert_memory_equal(rig->fabric->uuid, old, sizeof(old));
+    assert_int_equal(rig_messages(NINJA_MESSAGE_FABRIC_DOWN), 1);
+    for (unsigned i = 0; i < rig->lifeline.count; i++) {
+        struct ninja_path_message message;
+
+        if (rig->lifeline.sent[i]->header.type != NINJA_FRAME_CONTROL)
+            continue;
+        memcpy(&message, rig->lifeline.sent[i]->data, sizeof(message));
+        assert_memory_equal(message.fabric, old, sizeof(old));
+    }
+    ninja_path_handle(rig->path, NINJA_PATH_TIMEOUT);
+}
+
 static void configuration_is_checked(void **state)
 {
     char why[256];
@@ -125,6 +148,7 @@ int main(void)
         TEST(release_tells_the_peer_and_drains),
         TEST(release_during_release_cancels_a_resume_that_waits),
         TEST(release_that_takes_too_long_goes_on),
+        TEST(peers_know_the_old_name_until_the_fabric_is_closed),
         TEST(configuration_is_checked),
         TEST(faults_are_read),
     };

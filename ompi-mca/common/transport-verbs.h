@@ -4,9 +4,9 @@
  *
  * Why several workers: UCX pairs the endpoints of two workers by counting them on each side, so
  * after an opening that only one side saw, the next pair would be crossed for ever. Here the
- * initiator connects from a worker that has never connected to that address before, and the other
+ * initiator connects from a worker that has never connected to that peer before, and the other
  * side makes its endpoint only when the initiator's HELLO has come in: each count is 0 or 1.
- * Normally the first worker serves all; others live as long as their paths.
+ * Normally the first worker serves all; others live little longer than their paths.
  *
  *   initiator                                        other side
  *   CONNECTING --HELLO (our address, handle, nonce)-> WAITING
@@ -112,7 +112,7 @@ struct verbs_worker {
     size_t address_size;
     unsigned paths;         /* that use it */
     uint64_t idle_since_ms; /* when the last of them left */
-    uint64_t *connected;    /* addresses, hashed, that it has ever connected to */
+    uint64_t *connected;    /* peers that it has ever connected to */
     size_t connected_count;
 };
 
@@ -177,9 +177,9 @@ int verbs_worker_create(struct verbs_transport *transport, struct verbs_worker *
 /* Takes `worker` off the list and destroys it with all its endpoints. */
 void verbs_worker_destroy(struct verbs_worker *worker);
 
-/* A worker that has never connected to `address`, made if there is none; it is noted that now it
- * has. */
-int verbs_worker_for(struct verbs_transport *transport, const void *address, size_t size,
+/* A worker that has never connected to `peer`, made if there is none; it is noted that now it has.
+ */
+int verbs_worker_for(struct verbs_transport *transport, uint64_t peer,
                      struct verbs_worker **worker);
 
 /*

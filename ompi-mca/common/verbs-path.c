@@ -319,7 +319,7 @@ int verbs_path_open(struct ninja_path *path, const void *address, size_t size, b
     if (!initiator)
         return 0;
     vp->state = VERBS_PATH_CONNECTING;
-    rc = verbs_worker_for(transport, address, size, &vp->worker);
+    rc = verbs_worker_for(transport, path->link->peer, &vp->worker);
     if (rc != 0)
         goto remove;
     vp->worker->paths++;

@@ -22,7 +22,7 @@
 /* --- Settings -------------------------------------------------------------------------------- */
 
 /* For what a setting is made. */
-enum setting_for { FOR_ALL, FOR_SOFT_ROCE, FOR_TCP, FOR_SHM };
+enum setting_for { FOR_ALL, FOR_RDMA, FOR_SOFT_ROCE, FOR_TCP, FOR_SHM };
 
 /*
  * UCX takes any name: one that UCP itself does not know is offered to the transports later, and
@@ -47,6 +47,11 @@ static const struct setting {
     {"UD_VERBS_ETH_DGID_CHECK", "UD_ETH_DGID_CHECK", "n", false, FOR_SOFT_ROCE},
     /* rxe takes UCX's 7 for "for ever", and would never notice that the peer's device is gone. */
     {"RC_VERBS_RETRY_COUNT", "RC_RETRY_COUNT", "6", false, FOR_SOFT_ROCE},
+    /*
+     * UD knows a peer by GID and queue number, which a device that was unplugged and plugged in
+     * again has anew. Old connections must be forgotten by then, or UCX aborts (ud_ep.c:849).
+     */
+    {"UD_VERBS_LINGER_TIMEOUT", "UD_LINGER_TIMEOUT", "200ms", false, FOR_RDMA},
     /* Receive buffers are locked memory of small guests, and software needs no deep queues. */
     {"RC_VERBS_RX_QUEUE_LEN", "RC_RX_QUEUE_LEN", "512", false, FOR_SOFT_ROCE},
     {"UD_VERBS_RX_QUEUE_LEN", "UD_RX_QUEUE_LEN", "512", false, FOR_SOFT_ROCE},
@@ -102,6 +107,8 @@ static int set(const struct ninja_core *core, ucp_config_t *config, const char *
 static bool applies(const struct setting *setting, const struct verbs_transport *transport)
 {
     switch (setting->wanted_for) {
+    case FOR_RDMA:
+        return transport->kind == VERBS_OVER_RDMA;
     case FOR_SOFT_ROCE:
         return transport->device.soft_roce;
     case FOR_TCP:
@@ -272,34 +279,21 @@ void verbs_worker_destroy(struct verbs_worker *worker)
     free(worker);
 }
 
-/* FNV-1a, 64 bits. */
-static uint64_t hash(const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    uint64_t value = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < size; i++)
-        value = (value ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return value;
-}
-
-static bool has_connected(const struct verbs_worker *worker, uint64_t address)
+static bool has_connected(const struct verbs_worker *worker, uint64_t peer)
 {
     for (size_t i = 0; i < worker->connected_count; i++)
-        if (worker->connected[i] == address)
+        if (worker->connected[i] == peer)
             return true;
     return false;
 }
 
-int verbs_worker_for(struct verbs_transport *transport, const void *address, size_t size,
-                     struct verbs_worker **out)
+int verbs_worker_for(struct verbs_transport *transport, uint64_t peer, struct verbs_worker **out)
 {
     struct verbs_worker *worker = transport->workers;
-    uint64_t name = hash(address, size);
     uint64_t *connected;
     int rc;
 
-    while (worker != NULL && has_connected(worker, name))
+    while (worker != NULL && has_connected(worker, peer))
         worker = worker->next;
     if (worker == NULL) {
         rc = verbs_worker_create(transport, &worker);
@@ -310,7 +304,7 @@ int verbs_worker_for(struct verbs_transport *transport, const void *address, siz
     if (connected == NULL)
         return -ENOMEM;
     worker->connected = connected;
-    worker->connected[worker->connected_count++] = name;
+    worker->connected[worker->connected_count++] = peer;
     *out = worker;
     return 0;
 }

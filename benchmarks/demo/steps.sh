@@ -106,7 +106,7 @@ demo_start() {
     # Not as fast as possible: the job and the copies of the VMs share the WAN and these processors.
     "$lab" ssh node1 "exec timeout 900 mpirun --am ninja -n 2 --host node1,node2 --mca btl_ninja_verbose 1 \
         ninja-soak --duration 0 --max-size 64K --rate 100 --stall-limit 120 --observer $observer --json /root/soak.json" \
-        2>&1 </dev/null > >(stamp_lines >"$out/job.txt") &
+        </dev/null > >(stamp_lines >"$out/job.txt") 2>&1 &
     job_pid=$!
     remember $!
     for vm in $vms; do
@@ -252,10 +252,10 @@ demo_picture() {
     local start
     start=$(jq '[.moves[].began_at] | min - 8' "$out/report.json")
     # Lanes: "VM-LANE BEGIN END STATE", from the transitions of each move.
-    jq -r --argjson start "$start" '.moves[] | . as $m | .transitions as $t | range(0; ($t | length) - 1) |
+    jq -r --argjson start "$start" '.[] | . as $m | .transitions as $t | range(0; ($t | length) - 1) |
         [($m.vm | ltrimstr("node")), $t[.].at - $start, $t[. + 1].at - $start, $t[.].state] |
         select(.[3] != "PLANNED") | @tsv' "$out/moves.json" >"$out/lanes.tsv"
-    jq -r --argjson start "$start" '.moves[] | [.stop_at - $start, .resume_at - $start] | @tsv' "$out/moves.json" >"$out/stops.tsv"
+    jq -r --argjson start "$start" '.[] | [.stop_at - $start, .resume_at - $start] | @tsv' "$out/moves.json" >"$out/stops.tsv"
     awk -F, -v start="$start" 'NR > 1 { t = $1 - start; print t, $3, $5, $6, $7 }' "$out/beats.csv" >"$out/beats.txt"
     gnuplot -e "dir='$out'" "$top/benchmarks/demo/timeline.gp" >"$out/gnuplot.log" 2>&1 ||
         echo "(no picture: $(tail -n 1 "$out/gnuplot.log"))"

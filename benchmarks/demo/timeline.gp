@@ -5,6 +5,9 @@ set output dir.'/timeline.png'
 set multiplot layout 3,1 title "A running MPI job moves to another site and back" font ",14"
 set lmargin 12
 set rmargin 4
+set termoption noenhanced
+stats dir.'/beats.txt' using 5 nooutput
+top = STATS_max / 1e6 * 1.05
 stats dir.'/beats.txt' using 1 nooutput
 set xrange [-2:STATS_max + 1]
 set grid x
@@ -12,8 +15,9 @@ stops = "< cat ".dir."/stops.tsv"
 set style fill transparent solid 0.3 noborder
 
 set ylabel "verified [MB]"
+set yrange [0:top]
 set key left top
-plot stops using (($1 + $2) / 2):(1e9):($1):($2):(0):(1e9) with boxxyerror lc rgb "#cc4444" title "VM stopped", \
+plot stops using (($1 + $2) / 2):(top):($1):($2):(0):(top) with boxxyerror lc rgb "#cc4444" title "VM stopped", \
      dir.'/beats.txt' using ($2 == 0 ? $1 : NaN):($5 / 1e6) with lines lw 2 title "rank 0", \
      dir.'/beats.txt' using ($2 == 1 ? $1 : NaN):($5 / 1e6) with lines lw 2 title "rank 1"
 

@@ -26,6 +26,8 @@
 
 /* The application is given so long to look after an event itself. */
 #define PATIENCE_MS 20
+/* How often to look whether the application still progresses, while a fabric is in use. */
+#define LOOK_MS 100
 /* Passes in one go, so that the application is not kept out for long. */
 #define PASSES_MAX 64
 
@@ -39,8 +41,11 @@ struct ninja_control {
     int transports_fd;     /* an epoll instance over the event_fd of every transport */
     bool transports_armed; /* transports_fd is in epoll_fd's set with EPOLLIN */
     uint64_t rearm_at_ms;
-    uint64_t seen_passes; /* of the application, when an event was last left to it */
-    bool own_fd_added;    /* the client's descriptor is in epoll_fd's set */
+    uint64_t idle_passes;  /* of the application, when we last looked whether it progresses */
+    uint64_t armed_passes; /* of the application, when we last made a pass for it */
+    uint64_t look_at_ms;   /* when to look again */
+    uint64_t seen_passes;  /* of the application, when an event was last left to it */
+    bool own_fd_added;     /* the client's descriptor is in epoll_fd's set */
     struct symvirt_client *client;
 };
 
@@ -293,6 +298,33 @@ static void handle_transports(struct ninja_control *control)
         wait_for_application(control);
 }
 
+/*
+ * A transport announces events only after a pass of ours that found nothing (verbs: announcing
+ * costs the application dearly). So when the application stops to progress, one pass is made for
+ * it. Returns milliseconds until this should be looked at again, -1 for not at all.
+ */
+static int watch_application(struct ninja_control *control)
+{
+    struct ninja_core *core = control->core;
+    uint64_t passes = atomic_load_explicit(&core->passes, memory_order_relaxed);
+    uint64_t now = ninja_now_ms();
+
+    if (core->active_count < 2 || passes == control->armed_passes)
+        return -1;
+    if (now < control->look_at_ms)
+        return (int)(control->look_at_ms - now);
+    if (passes == control->idle_passes) {
+        ninja_control_enter(core);
+        (void)ninja_core_pass(core);
+        ninja_control_leave(core);
+        control->armed_passes = passes;
+        return -1;
+    }
+    control->idle_passes = passes;
+    control->look_at_ms = now + LOOK_MS;
+    return LOOK_MS;
+}
+
 static int shorter(int a, int b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;
@@ -315,6 +347,7 @@ static int keep_time(struct ninja_control *control)
         else
             timeout = shorter(timeout, (int)(control->rearm_at_ms - now));
     }
+    timeout = shorter(timeout, watch_application(control));
     return shorter(timeout, symvirt_client_timeout_ms(control->client));
 }
 

@@ -569,6 +569,7 @@ int ninja_core_tick(struct ninja_core *core)
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);
     next = earlier(next, ninja_fabrics_tick(core, now));
+    core->control_sleeps = next == 0;
     if (next == 0)
         return -1;
     now = ninja_now_ms();

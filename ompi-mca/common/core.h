@@ -120,7 +120,8 @@ struct ninja_core {
     _Atomic uint64_t passes; /* of progress by the upper layer; the control thread watches it */
     bool in_pass;            /* the upper layer is inside ninja_core_progress() */
     unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
-    bool lost_links;         /* some link has failed since the upper layer last looked */
+    bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */
+    bool lost_links;     /* some link has failed since the upper layer last looked */
 
     struct ninja_fault fault;
     struct ninja_control *control;

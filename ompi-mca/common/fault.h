@@ -17,11 +17,13 @@ struct ninja_fault {
 };
 
 /*
- * Reads "reset=N,seed=N" into `fault`; NULL or "" is no fault. Returns 0, or -EINVAL with a sentence in `why`.
+ * Reads "reset=N,seed=N" into `fault`; NULL or "" is no fault. Returns 0, or -EINVAL with a
+ * sentence in `why`.
  */
 int ninja_fault_parse(struct ninja_fault *fault, const char *text, char *why, size_t why_size);
 
-/* `frames` have been moved in this pass: perhaps does harm. The gate is held, no callback is running. */
+/* `frames` have been moved in this pass: perhaps does harm. The gate is held, no callback is
+ * running. */
 void ninja_fault_pass(struct ninja_core *core, int frames);
 
 #endif

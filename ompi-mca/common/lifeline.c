@@ -21,15 +21,20 @@
 
 #define CONTACT_VERSION 1U
 
-/* A connection attempt that is not answered by then is begun anew: TCP's own patience grows too
- * fast. */
-#define CONNECT_LIMIT_MS 2000
-#define RETRY_FIRST_MS   10
-#define RETRY_MAX_MS     1000
-/* How often a connection with unacknowledged bytes is examined. */
-#define EXAMINE_MS 500
-/* So many retransmissions in vain, and a second connection is tried beside the first. */
-#define TROUBLE_RETRANSMITS 2
+/*
+ * A connection attempt that is not answered within four round trips is begun anew, because TCP's
+ * own patience grows too fast: while a VM is stopped for its switch, what it is sent is lost, and
+ * its peers should not wait for their back-off after it runs again. The limits are of this time,
+ * and the count after which only the longer one is used.
+ */
+#define CONNECT_FIRST_MS    100
+#define CONNECT_LIMIT_MS    2000
+#define CONNECT_FAST        20
+#define CONNECT_ROUND_TRIPS 4
+#define RETRY_FIRST_MS      10
+#define RETRY_MAX_MS        1000
+/* How often a connection is examined on which nothing was acknowledged since the last time. */
+#define EXAMINE_MS 50
 
 struct ninja_lifeline {
     struct ninja_contact contact; /* of the peer */
@@ -44,6 +49,10 @@ struct ninja_lifeline {
     uint64_t retry_at_ms; /* 0: no attempt is planned */
     uint64_t attempt_until_ms;
     uint64_t examine_at_ms;
+    uint64_t examined_data; /* acknowledged then */
+    uint64_t examined_control;
+    unsigned round_trip_ms;    /* of the last connection, as TCP measured it */
+    unsigned vain_attempts;    /* in a row that nobody answered */
     uint64_t refused_since_ms; /* of an unbroken row of refusals; 0: none */
 };
 
@@ -56,6 +65,16 @@ static void plan_retry(struct ninja_link *link, unsigned milliseconds)
 {
     link->lifeline->retry_at_ms = ninja_now_ms() + milliseconds;
     ninja_core_wake_control(link->core);
+}
+
+/* How long an answer may take. */
+static unsigned connect_limit(const struct ninja_lifeline *lifeline)
+{
+    unsigned limit = CONNECT_ROUND_TRIPS * lifeline->round_trip_ms;
+
+    if (lifeline->vain_attempts >= CONNECT_FAST || limit > CONNECT_LIMIT_MS)
+        return CONNECT_LIMIT_MS;
+    return limit > CONNECT_FIRST_MS ? limit : CONNECT_FIRST_MS;
 }
 
 /* Begins to connect, unless an attempt is under way or the peer cannot be reached by us. */
@@ -77,7 +96,7 @@ static void connect_now(struct ninja_link *link)
     hello.address = tcp_of(core)->address;
     lifeline->attempt_number = hello.number;
     lifeline->retry_at_ms = 0;
-    lifeline->attempt_until_ms = ninja_now_ms() + CONNECT_LIMIT_MS;
+    lifeline->attempt_until_ms = ninja_now_ms() + connect_limit(lifeline);
     lifeline->attempt = ninja_tcp_connect(tcp_of(core), &link->lifeline_path,
                                           &lifeline->contact.address, &hello, &error);
     if (lifeline->attempt == NULL) {
@@ -100,6 +119,7 @@ static void adopt(struct ninja_link *link, struct ninja_tcp_stream *stream,
     lifeline->retry_ms = RETRY_FIRST_MS;
     lifeline->retry_at_ms = 0;
     lifeline->refused_since_ms = 0;
+    lifeline->vain_attempts = 0;
     lifeline->examine_at_ms = ninja_now_ms() + EXAMINE_MS;
     if (old != stream)
         ninja_tcp_stream_close(old);
@@ -174,7 +194,7 @@ static bool on_answered(struct ninja_tcp_stream *stream, const struct ninja_tcp_
     lifeline->attempt = NULL;
     if (!ninja_tcp_stream_established(stream)) {
         /* Rejected: our number was too low, or the peer's own connection is on its way. */
-        if (answer->number > lifeline->number && lifeline->current == NULL)
+        if (answer->number > lifeline->number)
             lifeline->number = answer->number;
         plan_retry(link, lifeline->retry_ms);
         return false;
@@ -382,18 +402,25 @@ void ninja_lifeline_reset(struct ninja_link *link)
     ninja_tcp_stream_close(stream);
 }
 
-/* Looks whether the network still takes what we send; if not, a second connection is tried beside
- * the first. */
+/*
+ * Looks whether the network still takes what we send; if not, a second connection is tried beside
+ * the first. A link that gets acknowledgements costs nothing here.
+ */
 static void examine(struct ninja_link *link, uint64_t now)
 {
     struct ninja_lifeline *lifeline = link->lifeline;
-    unsigned unsent, retransmits;
+    bool advanced = lifeline->examined_data != link->data.acknowledged ||
+                    lifeline->examined_control != link->control.acknowledged;
+    struct ninja_tcp_trouble trouble;
 
     lifeline->examine_at_ms = now + EXAMINE_MS;
-    if (!ninja_tcp_stream_established(lifeline->current) || lifeline->attempt != NULL)
+    lifeline->examined_data = link->data.acknowledged;
+    lifeline->examined_control = link->control.acknowledged;
+    if (advanced || !ninja_tcp_stream_established(lifeline->current) || lifeline->attempt != NULL)
         return;
-    ninja_tcp_stream_trouble(lifeline->current, &unsent, &retransmits);
-    if (unsent > 0 && retransmits >= TROUBLE_RETRANSMITS)
+    ninja_tcp_stream_trouble(lifeline->current, &trouble);
+    lifeline->round_trip_ms = trouble.round_trip_us / 1000;
+    if (trouble.unacknowledged > 0 && trouble.retransmits > 0)
         connect_now(link);
 }
 
@@ -410,6 +437,7 @@ uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
     if (lifeline->attempt != NULL && now >= lifeline->attempt_until_ms) {
         struct ninja_tcp_stream *stream = lifeline->attempt;
 
+        lifeline->vain_attempts++;
         on_broken(stream, -ETIMEDOUT);
         ninja_tcp_stream_close(stream);
     }
@@ -423,7 +451,7 @@ uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
     if (lifeline->attempt != NULL)
         next = lifeline->attempt_until_ms;
     next = earlier(next, lifeline->retry_at_ms);
-    if (lifeline->current != NULL && link->data.head != NULL)
+    if (lifeline->current != NULL && (link->data.head != NULL || link->control.head != NULL))
         next = earlier(next, lifeline->examine_at_ms);
     return next;
 }

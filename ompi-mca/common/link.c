@@ -173,12 +173,22 @@ static void append(struct ninja_channel *channel, struct ninja_frame *frame)
     channel->retained_bytes += frame->inline_length;
 }
 
+/* What is not acknowledged is the control thread's to look after (lifeline.c). */
+static inline void watch_over(struct ninja_core *core)
+{
+    if (!core->control_sleeps)
+        return;
+    core->control_sleeps = false;
+    ninja_core_wake_control(core);
+}
+
 void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_complete_fn complete,
                      void *context)
 {
     frame->complete = complete;
     frame->context = context;
     append(&link->data, frame);
+    watch_over(link->core);
     if (complete != NULL || link->data.retained_bytes > link->core->config.retain_low)
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
     ninja_link_pump(link);
@@ -194,6 +204,7 @@ int ninja_link_send_control(struct ninja_link *link, const void *message, size_t
     frame->inline_length = (uint32_t)size;
     memcpy(frame->data, message, size);
     append(&link->control, frame);
+    watch_over(link->core);
     ninja_link_pump(link);
     return 0;
 }

@@ -426,17 +426,18 @@ struct ninja_tcp *ninja_tcp_stream_owner(const struct ninja_tcp_stream *stream)
     return stream->tcp;
 }
 
-void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream, unsigned *unsent,
-                              unsigned *retransmits)
+void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,
+                              struct ninja_tcp_trouble *trouble)
 {
     struct tcp_info info;
     socklen_t size = sizeof(info);
     int bytes = 0;
 
-    *unsent = 0;
-    *retransmits = 0;
+    memset(trouble, 0, sizeof(*trouble));
     if (ioctl(stream->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0)
-        *unsent = (unsigned)bytes;
-    if (getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
-        *retransmits = info.tcpi_retransmits;
+        trouble->unacknowledged = (unsigned)bytes;
+    if (getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+        trouble->retransmits = info.tcpi_retransmits;
+        trouble->round_trip_us = info.tcpi_rtt;
+    }
 }

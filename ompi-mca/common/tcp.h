@@ -118,10 +118,14 @@ struct ninja_tcp *ninja_tcp_stream_owner(const struct ninja_tcp_stream *stream);
 /* Sends what the stream's path has, as much as the socket takes. */
 void ninja_tcp_stream_pump(struct ninja_tcp_stream *stream);
 
-/* Bytes in the kernel that the peer's kernel has not acknowledged, and how often they were sent in
- * vain in a row. */
-void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream, unsigned *unsent,
-                              unsigned *retransmits);
+/* What the kernel knows of a connection. */
+struct ninja_tcp_trouble {
+    unsigned unacknowledged; /* bytes in the kernel that the peer's kernel has not acknowledged */
+    unsigned retransmits;    /* how often they were sent in vain in a row */
+    unsigned round_trip_us;
+};
+void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,
+                              struct ninja_tcp_trouble *trouble);
 
 /* Handles all events there are; returns the number of frames moved. */
 int ninja_tcp_progress(struct ninja_tcp *tcp);

@@ -114,9 +114,32 @@ static void load_on_log(cyaml_log_t level, void *ctx, const char *format, va_lis
             snprintf(complaint->where, sizeof(complaint->where), "%.*s",
                      (int)strcspn(quote + 1, "'"), quote + 1);
     }
+    /* The field before is named for one that is missing: that would mislead. */
+    if (!strncmp(complaint->what, "Missing", 7))
+        complaint->where[0] = '\0';
     if (!complaint->what[0] && strncmp(text, "Load: Backtrace", 15))
         snprintf(complaint->what, sizeof(complaint->what), "%.190s",
                  strncmp(text, "Load: ", 6) ? text : text + 6);
+}
+
+/* libcyaml places a key that it does not know at the one before: finds the line of the key itself. */
+static void complaint_place(struct load_complaint *complaint, const char *path)
+{
+    static const char unexpected[] = "Unexpected key: ";
+    const char *key = complaint->what + sizeof(unexpected) - 1, *at;
+    FILE *file = strncmp(complaint->what, unexpected, sizeof(unexpected) - 1) ? NULL : fopen(path, "r");
+    char text[1024];
+
+    for (int line = 1; file && fgets(text, sizeof(text), file); line++) {
+        at = line < complaint->line ? NULL : strstr(text, key);
+        if (at && at[strlen(key)] == ':') {
+            complaint->line = line;
+            complaint->where[0] = '\0';
+            break;
+        }
+    }
+    if (file)
+        fclose(file);
 }
 
 static cyaml_config_t load_config(struct load_complaint *complaint)
@@ -164,6 +187,7 @@ int inventory_load(const char *path, struct inventory **inventory, char *error)
     if (rc != CYAML_OK || !data) {
         const char *what = complaint.what[0] ? complaint.what : cyaml_strerror(rc);
 
+        complaint_place(&complaint, path);
         if (complaint.where[0])
             sentence_set(error, "%s:%d: %s (in '%s')", path, complaint.line, what, complaint.where);
         else

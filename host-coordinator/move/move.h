@@ -57,6 +57,7 @@ struct move {
     int adopted;                     /* ... or did in an earlier one */
     int hca_usable;
     struct domain_progress progress;
+    double advanced; /* when the copy last came forward */
 };
 
 /* The host where the VM is, as far as the move knows. */

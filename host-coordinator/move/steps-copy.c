@@ -13,6 +13,9 @@
 
 #include "move.h"
 
+/* A copy of which no byte arrives for so long has lost its network; QEMU's and libvirt's own limits
+ * take minutes. */
+#define STALL_S   30
 #define SAMPLE_MS 250
 #define LOOK_MS   500
 
@@ -31,6 +34,11 @@ static void sample_finish(struct move *move, struct step_job *job)
     const struct domain_progress *progress = &job->progress;
 
     if (!job->rc && progress->active) {
+        uint64_t done = progress->disk_processed + progress->memory_processed;
+
+        if (done != move->progress.disk_processed + move->progress.memory_processed ||
+            !move->advanced)
+            move->advanced = loop_now();
         move->progress = *progress;
         if (progress->memory_processed && !move->memory_since)
             move->memory_since = loop_now();
@@ -40,6 +48,13 @@ static void sample_finish(struct move *move, struct step_job *job)
             move->bytes_memory = progress->memory_processed;
         sentence_set(move->waits_for, "%s", progress->memory_processed ? "the memory" : "the disk");
         move_tell_progress(move);
+        if (loop_now() - move->advanced > STALL_S && !move->abort_reason[0]) {
+            sentence_set(move->abort_reason,
+                         "no byte arrived at %s for %d s: the network between the hosts is broken; "
+                         "%s runs on at %s",
+                         move->to->name, STALL_S, move->vm->name, move->from->name);
+            step_copying_cancel(move);
+        }
     }
     if (move->adopted && (job->rc || !progress->active))
         copying_look(move);
@@ -163,14 +178,15 @@ static void migrate_explain(struct move *move, const char *error)
         {"end of file", "the libvirtd there ended or the network between the hosts broke"},
         {"End of file", "the libvirtd there ended or the network between the hosts broke"},
         {"monitor", "its QEMU there ended"},
+        {"socket is closed", "the network between the hosts broke"},
         {"No space", "a disk is full"},
     };
-    const char *means = error;
+    const char *found = NULL, *means = strncmp(error, "migrate: ", 9) ? error : error + 9;
 
     log_line("move %lld: libvirt says: %s", (long long)move->id, error);
-    for (unsigned i = 0; i < sizeof(causes) / sizeof(causes[0]) && means == error; i++)
+    for (unsigned i = 0; i < sizeof(causes) / sizeof(causes[0]) && !found; i++)
         if (strstr(error, causes[i].says))
-            means = causes[i].means;
+            means = found = causes[i].means;
     if (move->abort_reason[0])
         sentence_set(move->failure, "%s", move->abort_reason);
     else
@@ -197,7 +213,7 @@ static void migrate_finish(struct move *move, struct step_job *job)
 void step_copying(struct move *move)
 {
     memset(&move->progress, 0, sizeof(move->progress));
-    move->memory_since = move->stop_at = move->resume_at = 0;
+    move->memory_since = move->stop_at = move->resume_at = move->advanced = 0;
     if (move->adopted) {
         copying_look(move);
         return;

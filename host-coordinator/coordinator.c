@@ -59,7 +59,9 @@ static void on_survey(void *ctx, struct survey *survey)
         const struct inventory_host *host = survey_find(survey, vm);
         struct move *move = move_of(coordinator, vm);
 
-        if (host && (!move || move->state < MOVE_COPYING))
+        /* A look may be older than what the move has seen since. */
+        if (host && survey_view(survey, host->number, vm)->presence == DOMAIN_RUNNING &&
+            (!move || host == move_host(move)))
             guest_follow(coordinator->guests[v], coordinator_host(coordinator, host), 0);
     }
 }

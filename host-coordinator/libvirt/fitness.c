@@ -77,20 +77,17 @@ static int check_memory(virConnectPtr to, uint64_t kib, char *error)
 
 static int check_base_image(virConnectPtr to, const char *path, char *error)
 {
-    virStorageVolPtr volume = virStorageVolLookupByPath(to, path);
+    virStorageVolPtr volume;
     virStoragePoolPtr *pools = NULL;
-    int count =
-        volume ? 0
-               : virConnectListAllStoragePools(to, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
+    int count = virConnectListAllStoragePools(to, &pools, VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE);
 
-    /* A pool does not notice files that others put there. */
+    /* A pool does not notice files that others bring or remove. */
     for (int i = 0; i < count; i++) {
         virStoragePoolRefresh(pools[i], 0);
         virStoragePoolFree(pools[i]);
     }
     free(pools);
-    if (!volume)
-        volume = virStorageVolLookupByPath(to, path);
+    volume = virStorageVolLookupByPath(to, path);
     if (!volume) {
         sentence_set(error, "the destination lacks the base image %s (or no storage pool holds it)",
                      path);

@@ -208,6 +208,7 @@ void step_link_up(struct move *move)
         return;
     }
     move_note(move, "the port of %s in %s to become ACTIVE", move_hca(move)->name, move->vm->name);
+    move_limit(move, move->coordinator->link_limit_s * 1000);
     loop_timer_start(&move->again, move->coordinator->link_limit_s * 667, link_up_ask, move);
 }
 

@@ -15,6 +15,8 @@ ninjad_start
 wait "$ctl_pid"
 check_equal "ninjactl waited across the restart" $? 0
 check_equal "state" "$(last_move state)" DONE
+ctl history --json | jq -c '.moves[0].phases'
+check "progress was seen after the restart" jq -e '.moves[0].phases.memory > 1' <(ctl history --json)
 check "it was the same copy" eval 'ctl explain "$(last_move id)" | grep -q "COPYING *taken up"'
 exactly_one node1 public-a
 job_alive

@@ -31,14 +31,15 @@ refused "lacks the base image" ctl migrate node1 --to public-a
 "$lab" exec public-a mv /var/lib/libvirt/images/base.away /var/lib/libvirt/images/base.qcow2
 
 # Foreign: not a process that is registered with the agent.
-"$lab" ssh node1 'setsid -f ib_asyncwatch -d rxe0 >/dev/null 2>&1 </dev/null' || fail "ib_asyncwatch"
+"$lab" ssh node1 'setsid -f ib_write_bw -d rxe0 -x 1 >/dev/null 2>&1 </dev/null' || fail "ib_write_bw"
+check "it holds the HCA" until_true 20 "$lab" ssh node1 'ls -l /proc/$(pgrep -x ib_write_bw)/fd | grep -q uverbs'
 ctl migrate node1 --to public-a >"$dir/ctl" 2>&1
 check_equal "exit code with a foreign holder" $? 1
 echo "says: $(last_move failure)"
-[[ $(last_move failure) == *ib_asyncwatch* ]] || fail "the holder is not named"
+[[ $(last_move failure) == *ib_write_bw* ]] || fail "the holder is not named"
 exactly_one node1 private-a
 check_equal "HCA" "$(vm_member node1 fabric)" ib0
-"$lab" ssh node1 'kill $(pgrep -x ib_asyncwatch)'
+"$lab" ssh node1 'kill $(pgrep -x ib_write_bw)'
 check "the job uses the HCA" until_true 30 job_on_fabric
 
 "$lab" ssh node1 'kill -STOP $(pgrep -x symvirt-agentd)'

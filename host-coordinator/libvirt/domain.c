@@ -68,6 +68,17 @@ static int look_at_devices(virDomainPtr domain, const char *alias, unsigned flag
     return found;
 }
 
+int domain_can_describe(virDomainPtr domain)
+{
+    int state = 0, reason = 0;
+
+    if (virDomainIsActive(domain) != 1 || virDomainGetState(domain, &state, &reason, 0) < 0)
+        return 0;
+    return state != VIR_DOMAIN_PAUSED ||
+           (reason != VIR_DOMAIN_PAUSED_MIGRATION && reason != VIR_DOMAIN_PAUSED_STARTING_UP &&
+            reason != VIR_DOMAIN_PAUSED_UNKNOWN);
+}
+
 int domain_look(const char *uri, const char *vm, const char *hca_alias, struct domain_view *view,
                 char *error)
 {
@@ -96,6 +107,7 @@ int domain_look(const char *uri, const char *vm, const char *hca_alias, struct d
         view->job_in =
             state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_MIGRATION && !view->job;
         view->hca_live =
+            domain_can_describe(handle.domain) &&
             look_at_devices(handle.domain, hca_alias, 0, view->hca_key, sizeof(view->hca_key));
     }
     if (virDomainIsPersistent(handle.domain) == 1)

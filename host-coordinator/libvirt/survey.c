@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "domain-private.h"
 #include "domxml.h"
 #include "host.h"
 #include "loop.h"
@@ -54,7 +55,7 @@ static void survey_run(void *arg)
     host->reachable = count >= 0;
     for (int i = 0; i < count; i++) {
         host->active += virDomainIsActive(domains[i]) == 1;
-        if (virDomainIsActive(domains[i]) == 1)
+        if (domain_can_describe(domains[i]))
             survey_add_keys(host, domains[i], 0);
         if (virDomainIsPersistent(domains[i]) == 1)
             survey_add_keys(host, domains[i], VIR_DOMAIN_XML_INACTIVE);

@@ -11,7 +11,7 @@ ninjad_pid=
 
 move_end() {
     local status=$?
-    [[ -z $ninjad_pid ]] || kill -KILL "$ninjad_pid" 2>/dev/null
+    [[ -z $ninjad_pid ]] || { kill -KILL "$ninjad_pid"; wait "$ninjad_pid"; } 2>/dev/null
     ((status == 0)) || tail -n 40 "$dir/ninjad.log" "$dir/job.log" 2>/dev/null
     rm -rf "$dir"
     (exit "$status")

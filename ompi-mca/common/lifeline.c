@@ -34,7 +34,12 @@
 #define RETRY_FIRST_MS      10
 #define RETRY_MAX_MS        1000
 /* How often a connection is examined on which nothing was acknowledged since the last time. */
-#define EXAMINE_MS 50
+#define EXAMINE_MS 200
+/*
+ * So many retransmissions in vain, and a second connection is tried beside the first. One or two are
+ * lost on a crowded link too, where a new connection would only add to the crowd.
+ */
+#define TROUBLE_RETRANSMITS 3
 
 struct ninja_lifeline {
     struct ninja_contact contact; /* of the peer */
@@ -420,7 +425,7 @@ static void examine(struct ninja_link *link, uint64_t now)
         return;
     ninja_tcp_stream_trouble(lifeline->current, &trouble);
     lifeline->round_trip_ms = trouble.round_trip_us / 1000;
-    if (trouble.unacknowledged > 0 && trouble.retransmits > 0)
+    if (trouble.unacknowledged > 0 && trouble.retransmits >= TROUBLE_RETRANSMITS)
         connect_now(link);
 }
 

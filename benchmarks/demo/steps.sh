@@ -105,7 +105,7 @@ demo_start() {
     done
     # Not as fast as possible: the job and the copies of the VMs share the WAN and these processors.
     "$lab" ssh node1 "exec timeout 900 mpirun --am ninja -n 2 --host node1,node2 --mca btl_ninja_verbose 1 \
-        ninja-soak --duration 0 --max-size 64K --rate 100 --stall-limit 120 --observer $observer --json /root/soak.json" \
+        ninja-soak --duration 0 --max-size 16K --rate 200 --stall-limit 120 --observer $observer --json /root/soak.json" \
         </dev/null > >(stamp_lines >"$out/job.txt") 2>&1 &
     job_pid=$!
     remember $!

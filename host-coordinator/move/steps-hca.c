@@ -163,9 +163,22 @@ static void attach_finish(struct move *move, struct step_job *job)
         move_ok(move, "attached");
 }
 
+/* Seconds that the job is left to catch up after the VM's stop, before its processor is busy with
+ * finding a new device. */
+#define SETTLE_S 1.0
+
+static void attach_now(void *arg)
+{
+    struct move *move = arg;
+
+    move->entered = loop_now(); /* the phase is the attachment, not the wait before it */
+    step_submit(move, attach_run, attach_finish, 0);
+}
+
 void step_attaching(struct move *move)
 {
     const struct inventory_hca *hca = move_hca(move);
+    double settled = move->resume_at ? move->resume_at + SETTLE_S - loop_now() : 0;
 
     if (!hca) {
         move_skip(move, "there is no HCA at this host; the job runs on over TCP");
@@ -173,7 +186,10 @@ void step_attaching(struct move *move)
     }
     move->hca_usable = 0;
     move_note(move, "%s of %s to enter %s", hca->name, hca->host->name, move->vm->name);
-    step_submit(move, attach_run, attach_finish, 0);
+    if (settled > 0 && settled <= SETTLE_S)
+        loop_timer_start(&move->again, (int)(settled * 1000), attach_now, move);
+    else
+        attach_now(move);
 }
 
 /* --- LINK_UP -------------------------------------------------------------------------------- */

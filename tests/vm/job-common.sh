@@ -37,19 +37,20 @@ job_start() {
     local per_node=$1
     shift
     "$lab" ssh node1 "exec timeout 500 mpirun --am ninja --map-by node -n $((2 * per_node)) \
-        --host node1:$per_node,node2:$per_node --mca btl_ninja_verbose 1 ninja-soak --duration 0 --max-size 64K \
+        --host node1:$per_node,node2:$per_node --mca btl_ninja_verbose ${job_verbose:-1} ninja-soak --duration 0 --max-size 64K --rate 200 \
         --stall-limit 60 --observer $observer --json /root/soak.json $*" >"$NINJA_LAB_STATE/job.log" 2>&1 </dev/null &
     job_pid=$!
 }
 
 # status VM: what the ranks in VM say.
 status() { "$lab" ssh "$1" ninja-rankctl status --json; }
-# The links between the nodes are all on $1, seen from both nodes.
+# The links between the nodes are all on $1, seen from both nodes. Ranks are placed by turns, so those of one node are
+# all even or all odd; their links among themselves carry no data (shared memory does).
 links_are_on() {
     local vm
     for vm in node1 node2; do
-        status "$vm" 2>/dev/null | jq -e --arg on "$1" '[.. | .links? // empty | .[] | .transport] |
-            length >= 1 and all(.[]; . == $on)' >/dev/null || return 1
+        status "$vm" 2>/dev/null | jq -e --arg on "$1" '[.. | objects | select(has("links")) | .rank as $own | .links[] |
+            select(.rank % 2 != $own % 2) | .transport] | length >= 1 and all(.[]; . == $on)' >/dev/null || return 1
     done
 }
 job_runs() { kill -0 "$job_pid" 2>/dev/null; }

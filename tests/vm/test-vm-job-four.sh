@@ -26,6 +26,12 @@ check "a job that is started during the fence runs" grep -q '"result": "ok"' "$N
 ctl node1 detach ua-hca0 || fail "detach"
 ctl node1 attach "$NINJA_LAB_STATE/hosts/private-a/hca/hca0.xml" || fail "attach"
 ctl node1 resume ib0 --mac "$mac" --epoch 2 || fail "resume"
-check "all four are on verbs again" until_true 90 links_are_on ib0
+until_true 60 links_are_on ib0 || {
+    for vm in node1 node2; do
+        status "$vm" | jq -c ".. | objects | select(has(\"links\")) | [.rank, .fabrics, (.links[] | [.rank, .transport, .paths])]"
+    done
+    tail -n 60 "$NINJA_LAB_STATE/job.log"
+    fail "not all four are on verbs again"
+}
 job_end
 exit 0

@@ -241,7 +241,6 @@ static int ninja_sendi(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_
                        size_t payload_size, uint8_t order, uint32_t flags, mca_btl_base_tag_t tag,
                        mca_btl_base_descriptor_t **descriptor)
 {
-    struct ninja_core *core = ninja_process_core();
     void *payload = NULL;
 
     if (payload_size > 0 && opal_convertor_need_buffers(convertor))
@@ -253,7 +252,6 @@ static int ninja_sendi(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_
         return OPAL_SUCCESS;
 
 by_descriptor:
-    (void)core;
     if (descriptor != NULL)
         *descriptor = ninja_alloc(btl, endpoint, order, header_size + payload_size, flags);
     return OPAL_ERR_OUT_OF_RESOURCE;

@@ -162,12 +162,12 @@ static struct ninja_fabric *fabric_for_resume(struct ninja_core *core,
                                               const struct symvirt_fabric *asked)
 {
     struct ninja_fabric *fabric = find_fabric(core, asked);
-    const struct ninja_transport_ops *verbs = ninja_transport_find("verbs");
+    const struct ninja_transport_ops *ucx = ninja_transport_find("ucx");
     unsigned char uuid[16];
 
-    if (fabric == NULL && verbs != NULL && parse_uuid(asked->uuid, uuid))
+    if (fabric == NULL && ucx != NULL && parse_uuid(asked->uuid, uuid))
         fabric = ninja_fabric_add(core, asked->name[0] != '\0' ? asked->name : asked->uuid, uuid,
-                                  verbs, asked->device);
+                                  ucx, asked->device);
     return fabric;
 }
 

@@ -112,7 +112,7 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         (size_t)(transport - entry) >= sizeof(core->fabrics[0].name)) {
         snprintf(
             why, why_size,
-            "fabric '%s' is not understood: write NAME=TRANSPORT@DEVICE, such as ib=verbs@mlx5_0",
+            "fabric '%s' is not understood: write NAME=TRANSPORT@DEVICE, such as ib=ucx@mlx5_0",
             entry);
         return -EINVAL;
     }
@@ -121,7 +121,7 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         *device++ = '\0';
     ops = ninja_transport_find(transport);
     if (ops == NULL) {
-        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: tcp, verbs)",
+        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: tcp, ucx)",
                  entry, transport);
         return -EINVAL;
     }

@@ -1,5 +1,5 @@
 /*
- * For tests of the verbs transport: the core that it talks to.
+ * For tests of the ucx transport: the core that it talks to.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <cmocka.h>
 
-#include "verbs-fixture.h"
+#include "ucx-fixture.h"
 
 static struct end *end_of(const struct ninja_path *path)
 {
@@ -160,11 +160,11 @@ static void end_open(struct end *end, uint64_t id, const char *device)
     end->path.link = &end->link;
     end->landing = malloc(LANDING_SIZE);
     assert_non_null(end->landing);
-    rc = ninja_transport_verbs.open(&end->core, device, &end->transport, why, sizeof(why));
+    rc = ninja_transport_ucx.open(&end->core, device, &end->transport, why, sizeof(why));
     if (rc != 0)
         fail_msg("open %s: %s (%s)", device, why, strerror(-rc));
-    assert_int_equal(
-        ninja_transport_verbs.address(end->transport, end->address, &end->address_size), 0);
+    assert_int_equal(ninja_transport_ucx.address(end->transport, end->address, &end->address_size),
+                     0);
 }
 
 void ends_open(struct end ends[2], const char *device)
@@ -178,7 +178,7 @@ void ends_close(struct end ends[2])
     for (int i = 0; i < 2; i++) {
         frames_reset(&ends[i]);
         free(ends[i].landing);
-        ninja_transport_verbs.close(ends[i].transport);
+        ninja_transport_ucx.close(ends[i].transport);
     }
 }
 
@@ -191,7 +191,7 @@ int path_open_one(struct end *end, struct end *peer, uint32_t generation, bool i
     end->path.transport = end->transport;
     end->path.generation = generation;
     end->path.nonce = UINT64_C(0x1234567800000000) + generation;
-    rc = ninja_transport_verbs.path_open(&end->path, peer->address, peer->address_size, initiator);
+    rc = ninja_transport_ucx.path_open(&end->path, peer->address, peer->address_size, initiator);
     if (rc != 0)
         end->path.transport = NULL;
     return rc;
@@ -209,7 +209,7 @@ void paths_open(struct end ends[2])
 void path_close_one(struct end ends[2], struct end *end)
 {
     if (end->path.transport != NULL)
-        ninja_transport_verbs.path_close(&end->path);
+        ninja_transport_ucx.path_close(&end->path);
     WAIT_FOR(ends, end->closed);
 }
 
@@ -263,13 +263,13 @@ void frames_reset(struct end *end)
 void pump(struct end *end)
 {
     if (end->path.transport != NULL)
-        ninja_transport_verbs.path_pump(&end->path);
+        ninja_transport_ucx.path_pump(&end->path);
 }
 
 void turn(struct end ends[2])
 {
     for (int i = 0; i < 2; i++) {
         pump(&ends[i]);
-        (void)ninja_transport_verbs.progress(ends[i].transport);
+        (void)ninja_transport_ucx.progress(ends[i].transport);
     }
 }

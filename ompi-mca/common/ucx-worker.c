@@ -1,5 +1,5 @@
 /*
- * The verbs transport's UCX contexts and workers: their settings, life and event files.
+ * The ucx transport's UCX contexts and workers: their settings, life and event files.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -11,7 +11,7 @@
 #include <ucs/config/types.h>
 
 #include "core.h"
-#include "transport-verbs.h"
+#include "transport-ucx.h"
 
 /* How long a worker without paths is kept. */
 #define IDLE_LIMIT_MS 3000
@@ -27,7 +27,7 @@ enum setting_for { FOR_ALL, FOR_RDMA, FOR_SOFT_ROCE, FOR_TCP, FOR_SHM };
 /*
  * UCX takes any name: one that UCP itself does not know is offered to the transports later, and
  * ends in no more than a warning of UCX, "invalid configuration". So those `of_ucp` are checked
- * when a context is made; for the others test-transport-verbs asks ucx_info. Inside the program UCX
+ * when a context is made; for the others test-transport-ucx asks ucx_info. Inside the program UCX
  * calls them by another name than in the environment.
  */
 static const struct setting {
@@ -58,7 +58,7 @@ static const struct setting {
 };
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))
 
-const char *ninja_verbs_setting_name(unsigned index)
+const char *ninja_ucx_setting_name(unsigned index)
 {
     return index < SETTINGS ? settings[index].variable : NULL;
 }
@@ -104,29 +104,28 @@ static int set(const struct ninja_core *core, ucp_config_t *config, const char *
     return -EINVAL;
 }
 
-static bool applies(const struct setting *setting, const struct verbs_transport *transport)
+static bool applies(const struct setting *setting, const struct ucx_transport *transport)
 {
     switch (setting->wanted_for) {
     case FOR_RDMA:
-        return transport->kind == VERBS_OVER_RDMA;
+        return transport->kind == UCX_OVER_RDMA;
     case FOR_SOFT_ROCE:
         return transport->device.soft_roce;
     case FOR_TCP:
-        return transport->kind == VERBS_OVER_TCP;
+        return transport->kind == UCX_OVER_TCP;
     case FOR_SHM:
-        return transport->kind == VERBS_OVER_SHM;
+        return transport->kind == UCX_OVER_SHM;
     default:
         return true;
     }
 }
 
-static int configure(struct verbs_transport *transport, ucp_config_t *config,
-                     const char *ucx_device)
+static int configure(struct ucx_transport *transport, ucp_config_t *config, const char *ucx_device)
 {
     static const char *const tls[] = {
-        [VERBS_OVER_RDMA] = "rc", /* with ud to set it up */
-        [VERBS_OVER_TCP] = "tcp",
-        [VERBS_OVER_SHM] = "posix",
+        [UCX_OVER_RDMA] = "rc", /* with ud to set it up */
+        [UCX_OVER_TCP] = "tcp",
+        [UCX_OVER_SHM] = "posix",
     };
     const struct ninja_core *core = transport->base.core;
     int rc = 0;
@@ -145,7 +144,7 @@ static int configure(struct verbs_transport *transport, ucp_config_t *config,
     return rc;
 }
 
-int verbs_error(ucs_status_t status)
+int ucx_error(ucs_status_t status)
 {
     switch (status) {
     case UCS_OK:
@@ -169,8 +168,8 @@ int verbs_error(ucs_status_t status)
     }
 }
 
-int verbs_context_create(struct verbs_transport *transport, const char *ucx_device, char *why,
-                         size_t why_size)
+int ucx_context_create(struct ucx_transport *transport, const char *ucx_device, char *why,
+                       size_t why_size)
 {
     ucp_params_t params = {
         .field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME,
@@ -193,7 +192,7 @@ int verbs_context_create(struct verbs_transport *transport, const char *ucx_devi
                  ucp_get_version_string());
     } else {
         status = ucp_init(&params, config, &transport->context);
-        rc = verbs_error(status);
+        rc = ucx_error(status);
         if (rc != 0)
             snprintf(why, why_size, "UCX cannot use %s: %s", transport->device_name,
                      ucs_status_string(status));
@@ -206,7 +205,7 @@ int verbs_context_create(struct verbs_transport *transport, const char *ucx_devi
 
 /* Fetches the address of `worker`, checks that our headers fit, and adds its event file to the
  * transport's. */
-static int prepare(struct verbs_worker *worker)
+static int prepare(struct ucx_worker *worker)
 {
     ucp_worker_attr_t attributes = {.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER};
     struct epoll_event event = {.events = EPOLLIN};
@@ -219,31 +218,31 @@ static int prepare(struct verbs_worker *worker)
     if (status == UCS_OK)
         status = ucp_worker_get_efd(worker->ucp, &event_fd);
     if (status != UCS_OK)
-        return verbs_error(status);
-    if (attributes.max_am_header < sizeof(struct verbs_frame_header) ||
-        attributes.max_am_header < sizeof(struct verbs_hello))
+        return ucx_error(status);
+    if (attributes.max_am_header < sizeof(struct ucx_frame_header) ||
+        attributes.max_am_header < sizeof(struct ucx_hello))
         return -EMSGSIZE;
     if (epoll_ctl(worker->transport->base.event_fd, EPOLL_CTL_ADD, event_fd, &event) != 0)
         return -errno;
-    return verbs_receive_register(worker);
+    return ucx_receive_register(worker);
 }
 
-int verbs_worker_create(struct verbs_transport *transport, struct verbs_worker **out)
+int ucx_worker_create(struct ucx_transport *transport, struct ucx_worker **out)
 {
     ucp_worker_params_t params = {
         .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
         /* The gate lets one thread in at a time. */
         .thread_mode = UCS_THREAD_MODE_SERIALIZED,
     };
-    struct verbs_worker **at = &transport->workers;
-    struct verbs_worker *worker = calloc(1, sizeof(*worker));
+    struct ucx_worker **at = &transport->workers;
+    struct ucx_worker *worker = calloc(1, sizeof(*worker));
     int rc;
 
     if (worker == NULL)
         return -ENOMEM;
     worker->transport = transport;
     worker->idle_since_ms = ninja_now_ms();
-    rc = verbs_error(ucp_worker_create(transport->context, &params, &worker->ucp));
+    rc = ucx_error(ucp_worker_create(transport->context, &params, &worker->ucp));
     if (rc != 0) {
         free(worker);
         return rc;
@@ -253,17 +252,17 @@ int verbs_worker_create(struct verbs_transport *transport, struct verbs_worker *
     *at = worker;
     rc = prepare(worker);
     if (rc != 0) {
-        verbs_worker_destroy(worker);
+        ucx_worker_destroy(worker);
         return rc;
     }
     *out = worker;
     return 0;
 }
 
-void verbs_worker_destroy(struct verbs_worker *worker)
+void ucx_worker_destroy(struct ucx_worker *worker)
 {
-    struct verbs_transport *transport = worker->transport;
-    struct verbs_worker **at = &transport->workers;
+    struct ucx_transport *transport = worker->transport;
+    struct ucx_worker **at = &transport->workers;
     int event_fd;
 
     while (*at != worker)
@@ -279,7 +278,7 @@ void verbs_worker_destroy(struct verbs_worker *worker)
     free(worker);
 }
 
-static bool has_connected(const struct verbs_worker *worker, uint64_t peer)
+static bool has_connected(const struct ucx_worker *worker, uint64_t peer)
 {
     for (size_t i = 0; i < worker->connected_count; i++)
         if (worker->connected[i] == peer)
@@ -287,16 +286,16 @@ static bool has_connected(const struct verbs_worker *worker, uint64_t peer)
     return false;
 }
 
-int verbs_worker_for(struct verbs_transport *transport, uint64_t peer, struct verbs_worker **out)
+int ucx_worker_for(struct ucx_transport *transport, uint64_t peer, struct ucx_worker **out)
 {
-    struct verbs_worker *worker = transport->workers;
+    struct ucx_worker *worker = transport->workers;
     uint64_t *connected;
     int rc;
 
     while (worker != NULL && has_connected(worker, peer))
         worker = worker->next;
     if (worker == NULL) {
-        rc = verbs_worker_create(transport, &worker);
+        rc = ucx_worker_create(transport, &worker);
         if (rc != 0)
             return rc;
     }
@@ -309,27 +308,27 @@ int verbs_worker_for(struct verbs_transport *transport, uint64_t peer, struct ve
     return 0;
 }
 
-void verbs_worker_leave(struct verbs_worker *worker)
+void ucx_worker_leave(struct ucx_worker *worker)
 {
     if (--worker->paths == 0)
         worker->idle_since_ms = ninja_now_ms();
 }
 
-void verbs_workers_expire(struct verbs_transport *transport)
+void ucx_workers_expire(struct ucx_transport *transport)
 {
-    struct verbs_worker *worker, *next;
+    struct ucx_worker *worker, *next;
     uint64_t now = ninja_now_ms();
 
     for (worker = transport->workers->next; worker != NULL; worker = next) {
         next = worker->next;
         if (worker->paths == 0 && now - worker->idle_since_ms >= IDLE_LIMIT_MS)
-            verbs_worker_destroy(worker);
+            ucx_worker_destroy(worker);
     }
 }
 
-bool verbs_workers_arm(struct verbs_transport *transport)
+bool ucx_workers_arm(struct ucx_transport *transport)
 {
-    for (struct verbs_worker *worker = transport->workers; worker != NULL; worker = worker->next) {
+    for (struct ucx_worker *worker = transport->workers; worker != NULL; worker = worker->next) {
         unsigned rounds = 0;
 
         while (ucp_worker_arm(worker->ucp) == UCS_ERR_BUSY) {

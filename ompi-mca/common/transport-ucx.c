@@ -1,5 +1,5 @@
 /*
- * The verbs transport: frames over an RDMA device, by UCX's active messages.
+ * The ucx transport: frames over an RDMA device, by UCX's active messages.
  *
  * For tests on machines without such a device there are two that run the same code over something
  * else, and are of no other use: "ucx-shm", shared memory of one machine, notices no dead peer;
@@ -8,7 +8,7 @@
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
-#include "transport-verbs.h"
+#include "transport-ucx.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -29,39 +29,39 @@
 /* Transports of this process that have an RDMA device open. */
 static atomic_uint open_devices;
 
-static struct verbs_transport *verbs_of(struct ninja_transport *transport)
+static struct ucx_transport *ucx_of(struct ninja_transport *transport)
 {
-    return (struct verbs_transport *)transport;
+    return (struct ucx_transport *)transport;
 }
 
 /* --- When UCX keeps what is ours ------------------------------------------------------------- */
 
 /* Destroys all workers, after which no memory of ours is touched any more, and takes all operations
  * back. */
-static void give_up_workers(struct verbs_transport *transport)
+static void give_up_workers(struct ucx_transport *transport)
 {
-    struct verbs_path *next;
+    struct ucx_path *next;
 
-    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next) {
-        verbs_receive_drop(vp);
+    for (struct ucx_path *vp = transport->paths; vp != NULL; vp = vp->next) {
+        ucx_receive_drop(vp);
         vp->worker = NULL;
         vp->endpoint = NULL;
     }
     while (transport->workers != NULL)
-        verbs_worker_destroy(transport->workers);
-    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = next) {
+        ucx_worker_destroy(transport->workers);
+    for (struct ucx_path *vp = transport->paths; vp != NULL; vp = next) {
         next = vp->next;
         while (vp->operations != NULL) {
-            struct verbs_operation *operation = vp->operations;
+            struct ucx_operation *operation = vp->operations;
 
-            if (operation->kind == VERBS_SEND)
-                verbs_send_done(operation, UCS_ERR_CANCELED);
-            else if (operation->kind == VERBS_RECEIVE)
-                verbs_receive_done(operation, UCS_ERR_CANCELED);
+            if (operation->kind == UCX_SEND)
+                ucx_send_done(operation, UCS_ERR_CANCELED);
+            else if (operation->kind == UCX_RECEIVE)
+                ucx_receive_done(operation, UCS_ERR_CANCELED);
             else
-                verbs_operation_free(operation);
+                ucx_operation_free(operation);
         }
-        verbs_path_task(vp, VERBS_TASK_CLOSE);
+        ucx_path_task(vp, UCX_TASK_CLOSE);
     }
 }
 
@@ -70,20 +70,20 @@ static void give_up_workers(struct verbs_transport *transport)
  * device vanished. Then all paths of this transport have to go, and the workers with them: that
  * ends every access for certain.
  */
-static void check_closing(struct verbs_transport *transport)
+static void check_closing(struct ucx_transport *transport)
 {
     uint64_t now = ninja_now_ms();
     bool all_closing = true;
 
-    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next) {
-        if (vp->state != VERBS_PATH_CLOSING) {
+    for (struct ucx_path *vp = transport->paths; vp != NULL; vp = vp->next) {
+        if (vp->state != UCX_PATH_CLOSING) {
             all_closing = false;
         } else if (!transport->broken && now >= vp->close_deadline_ms) {
             transport->broken = true;
             ninja_log(transport->base.core, 0,
                       "%s: UCX does not end what it had begun on a path within %u ms of its end; "
                       "all paths over this device are given up",
-                      transport->device_name, VERBS_CLOSE_LIMIT_MS);
+                      transport->device_name, UCX_CLOSE_LIMIT_MS);
         }
     }
     if (!transport->broken)
@@ -92,41 +92,41 @@ static void check_closing(struct verbs_transport *transport)
         give_up_workers(transport);
         return;
     }
-    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next)
-        verbs_path_fail(vp, -EIO, "another path over this device could not be ended");
+    for (struct ucx_path *vp = transport->paths; vp != NULL; vp = vp->next)
+        ucx_path_fail(vp, -EIO, "another path over this device could not be ended");
 }
 
 /* --- The transport --------------------------------------------------------------------------- */
 
-static int verbs_progress(struct ninja_transport *base)
+static int ucx_progress(struct ninja_transport *base)
 {
-    struct verbs_transport *transport = verbs_of(base);
+    struct ucx_transport *transport = ucx_of(base);
     unsigned progressed = 0;
 
     if (transport->busy)
         return 0;
     transport->busy = true;
     transport->handled = 0;
-    for (struct verbs_worker *worker = transport->workers; worker != NULL; worker = worker->next)
+    for (struct ucx_worker *worker = transport->workers; worker != NULL; worker = worker->next)
         progressed += ucp_worker_progress(worker->ucp);
     if (transport->tasks != NULL)
-        verbs_tasks_run(transport);
+        ucx_tasks_run(transport);
     if (transport->holding > 0)
-        for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next)
-            verbs_receive_held(vp);
+        for (struct ucx_path *vp = transport->paths; vp != NULL; vp = vp->next)
+            ucx_receive_held(vp);
     if (transport->closing > 0)
         check_closing(transport);
     if (transport->workers != NULL && transport->workers->next != NULL)
-        verbs_workers_expire(transport);
+        ucx_workers_expire(transport);
     /*
      * The control thread sleeps on the event file after a pass without result; the application's
      * thread polls, and must not pay for events.
      */
     if (progressed == 0 && transport->handled == 0 && base->core->control_progress &&
-        !verbs_workers_arm(transport))
+        !ucx_workers_arm(transport))
         progressed = 1;
     if (transport->tasks != NULL)
-        verbs_tasks_run(transport);
+        ucx_tasks_run(transport);
     if (transport->kicked && transport->closing == 0) {
         uint64_t count;
 
@@ -138,15 +138,15 @@ static int verbs_progress(struct ninja_transport *base)
 }
 
 /* Is `wanted` a device for tests? Then this sets the UCX name for it. */
-static bool find_test_device(struct verbs_transport *transport, const char *wanted,
-                             char *ucx_device, size_t size)
+static bool find_test_device(struct ucx_transport *transport, const char *wanted, char *ucx_device,
+                             size_t size)
 {
     const char *name = "all";
 
     if (strcmp(wanted, DEVICE_SHM) == 0) {
-        transport->kind = VERBS_OVER_SHM;
+        transport->kind = UCX_OVER_SHM;
     } else if (strncmp(wanted, DEVICE_TCP, strlen(DEVICE_TCP)) == 0) {
-        transport->kind = VERBS_OVER_TCP;
+        transport->kind = UCX_OVER_TCP;
         name = wanted + strlen(DEVICE_TCP);
     } else {
         return false;
@@ -157,7 +157,7 @@ static bool find_test_device(struct verbs_transport *transport, const char *want
 }
 
 /* Finds the device and checks that it can be used; sets the UCX names for it. */
-static int find_device(struct verbs_transport *transport, const char *wanted, char *ucx_device,
+static int find_device(struct ucx_transport *transport, const char *wanted, char *ucx_device,
                        size_t size, char *why, size_t why_size)
 {
     struct ninja_verbs_device *device = &transport->device;
@@ -182,10 +182,10 @@ static int find_device(struct verbs_transport *transport, const char *wanted, ch
     return 0;
 }
 
-static void destroy(struct verbs_transport *transport)
+static void destroy(struct ucx_transport *transport)
 {
     while (transport->workers != NULL)
-        verbs_worker_destroy(transport->workers);
+        ucx_worker_destroy(transport->workers);
     if (transport->context != NULL)
         ucp_cleanup(transport->context);
     if (transport->kick_fd >= 0)
@@ -193,7 +193,7 @@ static void destroy(struct verbs_transport *transport)
     if (transport->base.event_fd >= 0)
         close(transport->base.event_fd);
     while (transport->free_operations != NULL) {
-        struct verbs_operation *operation = transport->free_operations;
+        struct ucx_operation *operation = transport->free_operations;
 
         transport->free_operations = operation->next;
         free(operation);
@@ -203,7 +203,7 @@ static void destroy(struct verbs_transport *transport)
 }
 
 /* The event file: over those of all workers, and our own. */
-static int open_events(struct verbs_transport *transport)
+static int open_events(struct ucx_transport *transport)
 {
     struct epoll_event event = {.events = EPOLLIN};
 
@@ -217,11 +217,11 @@ static int open_events(struct verbs_transport *transport)
     return 0;
 }
 
-static int verbs_open(struct ninja_core *core, const char *device, struct ninja_transport **out,
-                      char *why, size_t why_size)
+static int ucx_open(struct ninja_core *core, const char *device, struct ninja_transport **out,
+                    char *why, size_t why_size)
 {
-    struct verbs_transport *transport = calloc(1, sizeof(*transport));
-    struct verbs_worker *worker;
+    struct ucx_transport *transport = calloc(1, sizeof(*transport));
+    struct ucx_worker *worker;
     uint64_t begin = ninja_now_ms();
     char ucx_device[80];
     int rc;
@@ -230,7 +230,7 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
         snprintf(why, why_size, "out of memory");
         return -ENOMEM;
     }
-    transport->base = (struct ninja_transport){&ninja_transport_verbs, core, -1};
+    transport->base = (struct ninja_transport){&ninja_transport_ucx, core, -1};
     transport->kick_fd = -1;
     if (!find_test_device(transport, device, ucx_device, sizeof(ucx_device))) {
         rc = find_device(transport, device, ucx_device, sizeof(ucx_device), why, why_size);
@@ -242,15 +242,15 @@ static int verbs_open(struct ninja_core *core, const char *device, struct ninja_
         snprintf(why, why_size, "no event file: %s", strerror(-rc));
         goto destroy;
     }
-    rc = verbs_context_create(transport, ucx_device, why, why_size);
+    rc = ucx_context_create(transport, ucx_device, why, why_size);
     if (rc != 0)
         goto destroy;
-    rc = verbs_worker_create(transport, &worker);
+    rc = ucx_worker_create(transport, &worker);
     if (rc != 0) {
         snprintf(why, why_size, "UCX cannot use %s: %s", transport->device_name, strerror(-rc));
         goto destroy;
     }
-    if (transport->kind == VERBS_OVER_RDMA)
+    if (transport->kind == UCX_OVER_RDMA)
         atomic_fetch_add(&open_devices, 1);
     ninja_log(core, 2, "%s: opened in %u ms", transport->device_name,
               (unsigned)(ninja_now_ms() - begin));
@@ -261,13 +261,13 @@ destroy:
     return rc;
 }
 
-static void verbs_close(struct ninja_transport *base)
+static void ucx_close(struct ninja_transport *base)
 {
-    struct verbs_transport *transport = verbs_of(base);
+    struct ucx_transport *transport = ucx_of(base);
     struct ninja_verbs_device device = transport->device;
     struct ninja_core *core = base->core;
     uint64_t begin = ninja_now_ms();
-    bool last = transport->kind != VERBS_OVER_RDMA || atomic_fetch_sub(&open_devices, 1) == 1;
+    bool last = transport->kind != UCX_OVER_RDMA || atomic_fetch_sub(&open_devices, 1) == 1;
     char name[sizeof(transport->device_name)];
     unsigned files;
 
@@ -280,10 +280,10 @@ static void verbs_close(struct ninja_transport *base)
                   device.name, files);
 }
 
-static int verbs_address(struct ninja_transport *base, void *address, size_t *size)
+static int ucx_address(struct ninja_transport *base, void *address, size_t *size)
 {
-    struct verbs_worker *worker = verbs_of(base)->workers;
-    struct verbs_address head = {VERBS_ADDRESS_MAGIC, (uint32_t)worker->address_size};
+    struct ucx_worker *worker = ucx_of(base)->workers;
+    struct ucx_address head = {UCX_ADDRESS_MAGIC, (uint32_t)worker->address_size};
 
     if (sizeof(head) + worker->address_size > NINJA_TRANSPORT_ADDRESS_MAX)
         return -EMSGSIZE;
@@ -293,14 +293,14 @@ static int verbs_address(struct ninja_transport *base, void *address, size_t *si
     return 0;
 }
 
-const struct ninja_transport_ops ninja_transport_verbs = {
-    .name = "verbs",
+const struct ninja_transport_ops ninja_transport_ucx = {
+    .name = "ucx",
     .landing_can_cancel = false,
-    .open = verbs_open,
-    .close = verbs_close,
-    .address = verbs_address,
-    .path_open = verbs_path_open,
-    .path_pump = verbs_path_pump,
-    .path_close = verbs_path_close,
-    .progress = verbs_progress,
+    .open = ucx_open,
+    .close = ucx_close,
+    .address = ucx_address,
+    .path_open = ucx_path_open,
+    .path_pump = ucx_path_pump,
+    .path_close = ucx_path_close,
+    .progress = ucx_progress,
 };

@@ -1,5 +1,5 @@
 /*
- * The verbs transport's paths: how they connect, send, fail and close.
+ * The ucx transport's paths: how they connect, send, fail and close.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "core.h"
-#include "transport-verbs.h"
+#include "transport-ucx.h"
 
 /* So much may be in flight on a path: enough to fill a fabric, little enough to drain at once. */
 #define SENDS_MAX      32
@@ -18,10 +18,10 @@
 
 /* --- Operations ------------------------------------------------------------------------------ */
 
-struct verbs_operation *verbs_operation_new(struct verbs_path *vp, int kind)
+struct ucx_operation *ucx_operation_new(struct ucx_path *vp, int kind)
 {
-    struct verbs_transport *transport = vp->transport;
-    struct verbs_operation *operation = transport->free_operations;
+    struct ucx_transport *transport = vp->transport;
+    struct ucx_operation *operation = transport->free_operations;
 
     if (operation != NULL)
         transport->free_operations = operation->next;
@@ -42,9 +42,9 @@ struct verbs_operation *verbs_operation_new(struct verbs_path *vp, int kind)
     return operation;
 }
 
-void verbs_operation_free(struct verbs_operation *operation)
+void ucx_operation_free(struct ucx_operation *operation)
 {
-    struct verbs_transport *transport = operation->owner->transport;
+    struct ucx_transport *transport = operation->owner->transport;
 
     if (operation->previous != NULL)
         operation->previous->next = operation->next;
@@ -59,38 +59,38 @@ void verbs_operation_free(struct verbs_operation *operation)
 /* --- Sending --------------------------------------------------------------------------------- */
 
 /* A send is over: its frame goes back. */
-void verbs_send_done(struct verbs_operation *operation, ucs_status_t status)
+void ucx_send_done(struct ucx_operation *operation, ucs_status_t status)
 {
-    struct verbs_path *vp = operation->owner;
+    struct ucx_path *vp = operation->owner;
     struct ninja_frame *frame = operation->frame;
 
     vp->sends--;
     vp->send_bytes -= operation->bytes;
-    verbs_operation_free(operation);
+    ucx_operation_free(operation);
     if (frame != NULL)
         ninja_path_sent(vp->path, frame);
-    if (vp->state == VERBS_PATH_CLOSING)
-        verbs_path_task(vp, VERBS_TASK_CLOSE);
+    if (vp->state == UCX_PATH_CLOSING)
+        ucx_path_task(vp, UCX_TASK_CLOSE);
     else if (status != UCS_OK)
-        verbs_path_fail(vp, verbs_error(status), ucs_status_string(status));
+        ucx_path_fail(vp, ucx_error(status), ucs_status_string(status));
     else if (!vp->pumping)
-        verbs_path_task(vp, VERBS_TASK_PUMP);
+        ucx_path_task(vp, UCX_TASK_PUMP);
 }
 
 static void on_sent(void *request, ucs_status_t status, void *context)
 {
-    struct verbs_operation *operation = context;
+    struct ucx_operation *operation = context;
 
     ucp_request_free(request);
     operation->owner->transport->handled++;
-    verbs_send_done(operation, status);
+    ucx_send_done(operation, status);
 }
 
-static void send_message(struct verbs_operation *operation, enum verbs_message message,
+static void send_message(struct ucx_operation *operation, enum ucx_message message,
                          const void *header, size_t header_size, const void *payload, size_t count,
                          bool vector)
 {
-    struct verbs_path *vp = operation->owner;
+    struct ucx_path *vp = operation->owner;
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                         UCP_OP_ATTR_FIELD_DATATYPE | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
@@ -105,20 +105,20 @@ static void send_message(struct verbs_operation *operation, enum verbs_message m
     vp->send_bytes += operation->bytes;
     request = ucp_am_send_nbx(vp->endpoint, message, header, header_size, payload, count, &param);
     if (!UCS_PTR_IS_PTR(request))
-        verbs_send_done(operation, UCS_PTR_STATUS(request));
+        ucx_send_done(operation, UCS_PTR_STATUS(request));
 }
 
 /* Returns false if memory is exhausted: the frame has been given back and the path has failed. */
-static bool send_frame(struct verbs_path *vp, struct ninja_frame *frame)
+static bool send_frame(struct ucx_path *vp, struct ninja_frame *frame)
 {
-    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_SEND);
+    struct ucx_operation *operation = ucx_operation_new(vp, UCX_SEND);
     const void *payload = frame->data;
     size_t count = frame->inline_length;
     bool vector = frame->inline_length > 0 && frame->place_length > 0;
 
     if (operation == NULL) {
         ninja_path_sent(vp->path, frame);
-        verbs_path_fail(vp, -ENOMEM, "no memory to send");
+        ucx_path_fail(vp, -ENOMEM, "no memory to send");
         return false;
     }
     operation->frame = frame;
@@ -137,40 +137,40 @@ static bool send_frame(struct verbs_path *vp, struct ninja_frame *frame)
         payload = frame->place;
         count = frame->place_length;
     }
-    send_message(operation, VERBS_MESSAGE_FRAME, &operation->frame_header,
+    send_message(operation, UCX_MESSAGE_FRAME, &operation->frame_header,
                  sizeof(operation->frame_header), payload, count, vector);
     return true;
 }
 
-static void pump(struct verbs_path *vp)
+static void pump(struct ucx_path *vp)
 {
     struct ninja_frame *frame;
 
     if (vp->pumping)
         return;
     vp->pumping = true;
-    while (vp->state == VERBS_PATH_LIVE && !vp->failed && vp->sends < SENDS_MAX &&
+    while (vp->state == UCX_PATH_LIVE && !vp->failed && vp->sends < SENDS_MAX &&
            vp->send_bytes < SEND_BYTES_MAX && (frame = ninja_path_next(vp->path)) != NULL)
         if (!send_frame(vp, frame))
             break;
     vp->pumping = false;
 }
 
-void verbs_path_pump(struct ninja_path *path)
+void ucx_path_pump(struct ninja_path *path)
 {
     if (path->transport_data != NULL)
         pump(path->transport_data);
 }
 
 /* Sends HELLO, with our address, or WELCOME. Returns 0 or -ENOMEM. */
-static int send_hello(struct verbs_path *vp, enum verbs_message message)
+static int send_hello(struct ucx_path *vp, enum ucx_message message)
 {
-    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_SEND);
-    bool hello = message == VERBS_MESSAGE_HELLO;
+    struct ucx_operation *operation = ucx_operation_new(vp, UCX_SEND);
+    bool hello = message == UCX_MESSAGE_HELLO;
 
     if (operation == NULL)
         return -ENOMEM;
-    operation->hello = (struct verbs_hello){
+    operation->hello = (struct ucx_hello){
         .to = vp->peer,
         .from = vp->handle,
         .sender = vp->transport->base.core->id,
@@ -184,18 +184,18 @@ static int send_hello(struct verbs_path *vp, enum verbs_message message)
 
 /* --- Paths ----------------------------------------------------------------------------------- */
 
-struct verbs_path *verbs_path_find(struct verbs_transport *transport, struct verbs_handle handle)
+struct ucx_path *ucx_path_find(struct ucx_transport *transport, struct ucx_handle handle)
 {
-    struct verbs_path *vp =
+    struct ucx_path *vp =
         handle.slot < transport->slot_count ? transport->slots[handle.slot] : NULL;
 
     return vp != NULL && vp->handle.use == handle.use && !vp->failed &&
-                   (vp->state == VERBS_PATH_LIVE || vp->state == VERBS_PATH_CONNECTING)
+                   (vp->state == UCX_PATH_LIVE || vp->state == UCX_PATH_CONNECTING)
                ? vp
                : NULL;
 }
 
-void verbs_kick(struct verbs_transport *transport)
+void ucx_kick(struct ucx_transport *transport)
 {
     const uint64_t one = 1;
 
@@ -205,7 +205,7 @@ void verbs_kick(struct verbs_transport *transport)
     (void)!write(transport->kick_fd, &one, sizeof(one));
 }
 
-void verbs_path_task(struct verbs_path *vp, enum verbs_task task)
+void ucx_path_task(struct ucx_path *vp, enum ucx_task task)
 {
     if (vp->tasks == 0) {
         vp->next_task = vp->transport->tasks;
@@ -213,25 +213,25 @@ void verbs_path_task(struct verbs_path *vp, enum verbs_task task)
     }
     vp->tasks |= task;
     if (!vp->transport->busy)
-        verbs_kick(vp->transport);
+        ucx_kick(vp->transport);
 }
 
-void verbs_path_fail(struct verbs_path *vp, int error, const char *why)
+void ucx_path_fail(struct ucx_path *vp, int error, const char *why)
 {
-    if (vp->failed || vp->state == VERBS_PATH_CLOSING)
+    if (vp->failed || vp->state == UCX_PATH_CLOSING)
         return;
     vp->failed = true;
     vp->error = error;
     snprintf(vp->why, sizeof(vp->why), "%s", why);
-    verbs_path_task(vp, VERBS_TASK_FAIL);
+    ucx_path_task(vp, UCX_TASK_FAIL);
 }
 
 static void on_error(void *context, ucp_ep_h endpoint, ucs_status_t status)
 {
-    verbs_path_fail(context, verbs_error(status), ucs_status_string(status));
+    ucx_path_fail(context, ucx_error(status), ucs_status_string(status));
 }
 
-static int connect_endpoint(struct verbs_path *vp, const void *address)
+static int connect_endpoint(struct ucx_path *vp, const void *address)
 {
     ucp_ep_params_t params = {
         .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
@@ -241,11 +241,11 @@ static int connect_endpoint(struct verbs_path *vp, const void *address)
         .err_handler = {.cb = on_error, .arg = vp},
     };
 
-    return verbs_error(ucp_ep_create(vp->worker->ucp, &params, &vp->endpoint));
+    return ucx_error(ucp_ep_create(vp->worker->ucp, &params, &vp->endpoint));
 }
 
 /* Gives `vp` a slot and puts it into the list. */
-static int add_path(struct verbs_transport *transport, struct verbs_path *vp)
+static int add_path(struct ucx_transport *transport, struct ucx_path *vp)
 {
     size_t slot = 0;
 
@@ -253,15 +253,15 @@ static int add_path(struct verbs_transport *transport, struct verbs_path *vp)
         slot++;
     if (slot == transport->slot_count) {
         size_t count = slot == 0 ? 16 : slot * 2;
-        struct verbs_path **slots = realloc(transport->slots, count * sizeof(struct verbs_path *));
+        struct ucx_path **slots = realloc(transport->slots, count * sizeof(struct ucx_path *));
 
         if (slots == NULL)
             return -ENOMEM;
-        memset(slots + slot, 0, (count - slot) * sizeof(struct verbs_path *));
+        memset(slots + slot, 0, (count - slot) * sizeof(struct ucx_path *));
         transport->slots = slots;
         transport->slot_count = count;
     }
-    vp->handle = (struct verbs_handle){.slot = (uint32_t)slot, .use = ++transport->next_use};
+    vp->handle = (struct ucx_handle){.slot = (uint32_t)slot, .use = ++transport->next_use};
     transport->slots[slot] = vp;
     vp->next = transport->paths;
     if (vp->next != NULL)
@@ -271,12 +271,12 @@ static int add_path(struct verbs_transport *transport, struct verbs_path *vp)
 }
 
 /* Forgets and frees `vp`, which has no endpoint and no operations left. */
-static void remove_path(struct verbs_path *vp)
+static void remove_path(struct ucx_path *vp)
 {
-    struct verbs_transport *transport = vp->transport;
-    struct verbs_worker *worker = vp->worker;
+    struct ucx_transport *transport = vp->transport;
+    struct ucx_worker *worker = vp->worker;
 
-    verbs_receive_drop(vp);
+    ucx_receive_drop(vp);
     if (vp->previous != NULL)
         vp->previous->next = vp->next;
     else
@@ -287,14 +287,14 @@ static void remove_path(struct verbs_path *vp)
     free(vp->peer_address);
     free(vp);
     if (worker != NULL)
-        verbs_worker_leave(worker);
+        ucx_worker_leave(worker);
 }
 
-int verbs_path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
+int ucx_path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
 {
-    struct verbs_transport *transport = (struct verbs_transport *)path->transport;
-    struct verbs_address head;
-    struct verbs_path *vp;
+    struct ucx_transport *transport = (struct ucx_transport *)path->transport;
+    struct ucx_address head;
+    struct ucx_path *vp;
     int rc;
 
     if (transport->broken)
@@ -302,7 +302,7 @@ int verbs_path_open(struct ninja_path *path, const void *address, size_t size, b
     if (size < sizeof(head))
         return -EPROTO;
     memcpy(&head, address, sizeof(head));
-    if (head.magic != VERBS_ADDRESS_MAGIC || head.size != size - sizeof(head) || head.size == 0)
+    if (head.magic != UCX_ADDRESS_MAGIC || head.size != size - sizeof(head) || head.size == 0)
         return -EPROTO;
     vp = calloc(1, sizeof(*vp));
     if (vp == NULL)
@@ -315,11 +315,11 @@ int verbs_path_open(struct ninja_path *path, const void *address, size_t size, b
         return rc;
     }
     path->transport_data = vp;
-    vp->state = VERBS_PATH_WAITING;
+    vp->state = UCX_PATH_WAITING;
     if (!initiator)
         return 0;
-    vp->state = VERBS_PATH_CONNECTING;
-    rc = verbs_worker_for(transport, path->link->peer, &vp->worker);
+    vp->state = UCX_PATH_CONNECTING;
+    rc = ucx_worker_for(transport, path->link->peer, &vp->worker);
     if (rc != 0)
         goto remove;
     vp->worker->paths++;
@@ -327,9 +327,9 @@ int verbs_path_open(struct ninja_path *path, const void *address, size_t size, b
     if (rc != 0)
         goto remove;
     /* A failure from here on is told like any other failure of the path. */
-    rc = send_hello(vp, VERBS_MESSAGE_HELLO);
+    rc = send_hello(vp, UCX_MESSAGE_HELLO);
     if (rc != 0)
-        verbs_path_fail(vp, rc, "no memory to send");
+        ucx_path_fail(vp, rc, "no memory to send");
     return 0;
 remove:
     path->transport_data = NULL;
@@ -338,17 +338,17 @@ remove:
 }
 
 /* The initiator's HELLO has come: completes our side. */
-static void answer_hello(struct verbs_path *vp)
+static void answer_hello(struct ucx_path *vp)
 {
     int rc = connect_endpoint(vp, vp->peer_address);
 
     free(vp->peer_address);
     vp->peer_address = NULL;
-    vp->state = VERBS_PATH_LIVE;
+    vp->state = UCX_PATH_LIVE;
     if (rc == 0)
-        rc = send_hello(vp, VERBS_MESSAGE_WELCOME);
+        rc = send_hello(vp, UCX_MESSAGE_WELCOME);
     if (rc != 0)
-        verbs_path_fail(vp, rc, "no endpoint");
+        ucx_path_fail(vp, rc, "no endpoint");
     else
         pump(vp);
 }
@@ -357,19 +357,19 @@ static void answer_hello(struct verbs_path *vp)
 
 static void on_endpoint_closed(void *request, ucs_status_t status, void *context)
 {
-    struct verbs_operation *operation = context;
-    struct verbs_path *vp = operation->owner;
+    struct ucx_operation *operation = context;
+    struct ucx_path *vp = operation->owner;
 
     ucp_request_free(request);
-    verbs_operation_free(operation);
-    verbs_path_task(vp, VERBS_TASK_CLOSE);
+    ucx_operation_free(operation);
+    ucx_path_task(vp, UCX_TASK_CLOSE);
 }
 
 /* Closes the endpoint by force: UCX then calls back for all that is in flight, from its progress.
  */
-static void close_endpoint(struct verbs_path *vp)
+static void close_endpoint(struct ucx_path *vp)
 {
-    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_CLOSE);
+    struct ucx_operation *operation = ucx_operation_new(vp, UCX_CLOSE);
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
         .flags = UCP_EP_CLOSE_FLAG_FORCE,
@@ -384,21 +384,21 @@ static void close_endpoint(struct verbs_path *vp)
     request = ucp_ep_close_nbx(vp->endpoint, &param);
     vp->endpoint = NULL;
     if (operation != NULL && !UCS_PTR_IS_PTR(request))
-        verbs_operation_free(operation);
+        ucx_operation_free(operation);
     else if (operation == NULL && UCS_PTR_IS_PTR(request))
         ucp_request_free(request);
 }
 
 /* Closes what is open of `vp`; when nothing is in flight any more, the core hears that it is
  * closed. */
-static void continue_closing(struct verbs_path *vp)
+static void continue_closing(struct ucx_path *vp)
 {
     struct ninja_path *path = vp->path;
-    struct verbs_transport *transport = vp->transport;
+    struct ucx_transport *transport = vp->transport;
 
     if (vp->endpoint != NULL)
         close_endpoint(vp);
-    verbs_receive_drop(vp);
+    ucx_receive_drop(vp);
     /* UCX may have called back from the closing: then this task is there again. */
     if (vp->operations != NULL || vp->tasks != 0)
         return;
@@ -409,22 +409,22 @@ static void continue_closing(struct verbs_path *vp)
 }
 
 /* Does what was put off while UCX was on the call stack. */
-void verbs_tasks_run(struct verbs_transport *transport)
+void ucx_tasks_run(struct ucx_transport *transport)
 {
-    struct verbs_path *vp;
+    struct ucx_path *vp;
 
     while ((vp = transport->tasks) != NULL) {
         unsigned tasks = vp->tasks;
 
         transport->tasks = vp->next_task;
         vp->tasks = 0;
-        if (vp->state == VERBS_PATH_CLOSING) {
+        if (vp->state == UCX_PATH_CLOSING) {
             continue_closing(vp);
         } else if (vp->failed) {
-            if (tasks & VERBS_TASK_FAIL)
+            if (tasks & UCX_TASK_FAIL)
                 ninja_path_failed(vp->path, vp->error, vp->why);
         } else {
-            if (tasks & VERBS_TASK_CONNECT)
+            if (tasks & UCX_TASK_CONNECT)
                 answer_hello(vp);
             pump(vp);
         }
@@ -432,32 +432,32 @@ void verbs_tasks_run(struct verbs_transport *transport)
 }
 
 /* Runs the tasks unless somebody further up the call stack will. */
-static void run_tasks_if_free(struct verbs_transport *transport)
+static void run_tasks_if_free(struct ucx_transport *transport)
 {
     if (transport->busy)
         return;
     transport->busy = true;
-    verbs_tasks_run(transport);
+    ucx_tasks_run(transport);
     transport->busy = false;
 }
 
-void verbs_path_close(struct ninja_path *path)
+void ucx_path_close(struct ninja_path *path)
 {
-    struct verbs_path *vp = path->transport_data;
-    struct verbs_transport *transport;
+    struct ucx_path *vp = path->transport_data;
+    struct ucx_transport *transport;
 
     if (vp == NULL) {
         ninja_path_closed(path);
         return;
     }
-    if (vp->state == VERBS_PATH_CLOSING)
+    if (vp->state == UCX_PATH_CLOSING)
         return;
     transport = vp->transport;
-    vp->state = VERBS_PATH_CLOSING;
-    vp->close_deadline_ms = ninja_now_ms() + VERBS_CLOSE_LIMIT_MS;
+    vp->state = UCX_PATH_CLOSING;
+    vp->close_deadline_ms = ninja_now_ms() + UCX_CLOSE_LIMIT_MS;
     transport->closing++;
-    verbs_path_task(vp, VERBS_TASK_CLOSE);
+    ucx_path_task(vp, UCX_TASK_CLOSE);
     run_tasks_if_free(transport);
     if (transport->closing > 0)
-        verbs_kick(transport);
+        ucx_kick(transport);
 }

@@ -1,5 +1,5 @@
 /*
- * The verbs transport's receiving half: frames that arrive whole, frames that come by rendezvous,
+ * The ucx transport's receiving half: frames that arrive whole, frames that come by rendezvous,
  * frames that wait.
  *
  * SPDX-License-Identifier: BSD-3-Clause
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "core.h"
-#include "transport-verbs.h"
+#include "transport-ucx.h"
 
 /* --- Frames that wait ------------------------------------------------------------------------ */
 
@@ -19,14 +19,14 @@
  * its sender's retention bounds how much that can be. Of a rendezvous only UCX's descriptor is
  * kept. Returns false if memory is exhausted: the path has failed then.
  */
-static bool hold(struct verbs_path *vp, const struct ninja_frame_header *header, void *data,
+static bool hold(struct ucx_path *vp, const struct ninja_frame_header *header, void *data,
                  bool rendezvous)
 {
     size_t size = rendezvous ? 0 : header->length;
-    struct verbs_held *held = malloc(sizeof(*held) + size);
+    struct ucx_held *held = malloc(sizeof(*held) + size);
 
     if (held == NULL) {
-        verbs_path_fail(vp, -ENOMEM, "no memory for frames that wait");
+        ucx_path_fail(vp, -ENOMEM, "no memory for frames that wait");
         return false;
     }
     held->next = NULL;
@@ -44,9 +44,9 @@ static bool hold(struct verbs_path *vp, const struct ninja_frame_header *header,
     return true;
 }
 
-static struct verbs_held *take_held(struct verbs_path *vp)
+static struct ucx_held *take_held(struct ucx_path *vp)
 {
-    struct verbs_held *held = vp->held_head;
+    struct ucx_held *held = vp->held_head;
 
     vp->held_head = held->next;
     if (vp->held_head == NULL)
@@ -54,10 +54,10 @@ static struct verbs_held *take_held(struct verbs_path *vp)
     return held;
 }
 
-void verbs_receive_drop(struct verbs_path *vp)
+void ucx_receive_drop(struct ucx_path *vp)
 {
     while (vp->held_head != NULL) {
-        struct verbs_held *held = take_held(vp);
+        struct ucx_held *held = take_held(vp);
 
         /* The sender takes this for a success; only the link's acknowledgement counts. */
         if (held->descriptor != NULL && vp->worker != NULL)
@@ -68,19 +68,19 @@ void verbs_receive_drop(struct verbs_path *vp)
 
 /* --- Rendezvous ------------------------------------------------------------------------------ */
 
-void verbs_receive_done(struct verbs_operation *operation, ucs_status_t status)
+void ucx_receive_done(struct ucx_operation *operation, ucs_status_t status)
 {
-    struct verbs_path *vp = operation->owner;
+    struct ucx_path *vp = operation->owner;
     struct ninja_frame_header header = operation->frame_header.frame;
     void *buffer = operation->buffer;
 
-    verbs_operation_free(operation);
+    ucx_operation_free(operation);
     if (buffer == NULL)
         vp->placing = false;
-    if (vp->state == VERBS_PATH_CLOSING) {
-        verbs_path_task(vp, VERBS_TASK_CLOSE);
+    if (vp->state == UCX_PATH_CLOSING) {
+        ucx_path_task(vp, UCX_TASK_CLOSE);
     } else if (status != UCS_OK) {
-        verbs_path_fail(vp, verbs_error(status), ucs_status_string(status));
+        ucx_path_fail(vp, ucx_error(status), ucs_status_string(status));
     } else if (buffer != NULL) {
         ninja_path_received(vp->path, &header, buffer);
     } else {
@@ -93,7 +93,7 @@ void verbs_receive_done(struct verbs_operation *operation, ucs_status_t status)
 static void on_received(void *request, ucs_status_t status, size_t length, void *context)
 {
     ucp_request_free(request);
-    verbs_receive_done(context, status);
+    ucx_receive_done(context, status);
 }
 
 /*
@@ -101,10 +101,10 @@ static void on_received(void *request, ucs_status_t status, size_t length, void 
  * if it is NULL. Returns false if there is no memory: the path has failed, the descriptor is
  * untouched.
  */
-static bool begin(struct verbs_path *vp, const struct ninja_frame_header *header, void *descriptor,
+static bool begin(struct ucx_path *vp, const struct ninja_frame_header *header, void *descriptor,
                   void *place)
 {
-    struct verbs_operation *operation = verbs_operation_new(vp, VERBS_RECEIVE);
+    struct ucx_operation *operation = ucx_operation_new(vp, UCX_RECEIVE);
     void *buffer = place == NULL ? malloc(header->length) : NULL;
     ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
@@ -117,9 +117,9 @@ static bool begin(struct verbs_path *vp, const struct ninja_frame_header *header
 
     if (operation == NULL || (place == NULL && buffer == NULL)) {
         if (operation != NULL)
-            verbs_operation_free(operation);
+            ucx_operation_free(operation);
         free(buffer);
-        verbs_path_fail(vp, -ENOMEM, "no memory for a frame that arrives");
+        ucx_path_fail(vp, -ENOMEM, "no memory for a frame that arrives");
         return false;
     }
     operation->frame_header.frame = *header;
@@ -128,7 +128,7 @@ static bool begin(struct verbs_path *vp, const struct ninja_frame_header *header
     request = ucp_am_recv_data_nbx(vp->worker->ucp, descriptor, buffer != NULL ? buffer : place,
                                    header->length, &param);
     if (!UCS_PTR_IS_PTR(request))
-        verbs_receive_done(operation, UCS_PTR_STATUS(request));
+        ucx_receive_done(operation, UCS_PTR_STATUS(request));
     return true;
 }
 
@@ -142,7 +142,7 @@ enum outcome {
 };
 
 /* Puts a frame where it belongs: `data` is its payload, or of a rendezvous UCX's descriptor. */
-static enum outcome land(struct verbs_path *vp, const struct ninja_frame_header *header, void *data,
+static enum outcome land(struct ucx_path *vp, const struct ninja_frame_header *header, void *data,
                          bool rendezvous)
 {
     void *place = NULL;
@@ -170,15 +170,15 @@ static enum outcome land(struct verbs_path *vp, const struct ninja_frame_header 
  * Must this frame wait whatever the core says? Numbered frames keep behind those that wait; and the
  * core knows only one landing per path, which a second one that is placed would overwrite.
  */
-static bool must_wait(const struct verbs_path *vp, const struct ninja_frame_header *header)
+static bool must_wait(const struct ucx_path *vp, const struct ninja_frame_header *header)
 {
     return vp->placing && header->type == NINJA_FRAME_GET_DATA;
 }
 
-void verbs_receive_held(struct verbs_path *vp)
+void ucx_receive_held(struct ucx_path *vp)
 {
-    while (vp->held_head != NULL && vp->state == VERBS_PATH_LIVE && !vp->failed) {
-        struct verbs_held *held = vp->held_head;
+    while (vp->held_head != NULL && vp->state == UCX_PATH_LIVE && !vp->failed) {
+        struct ucx_held *held = vp->held_head;
         bool rendezvous = held->descriptor != NULL;
         enum outcome outcome;
 
@@ -200,20 +200,20 @@ void verbs_receive_held(struct verbs_path *vp)
 static ucs_status_t on_frame(void *context, const void *header, size_t header_size, void *data,
                              size_t size, const ucp_am_recv_param_t *param)
 {
-    struct verbs_worker *worker = context;
+    struct ucx_worker *worker = context;
     bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
-    struct verbs_frame_header copy;
-    struct verbs_path *vp;
+    struct ucx_frame_header copy;
+    struct ucx_path *vp;
     bool waits;
 
     if (header_size != sizeof(copy))
         return UCS_OK;
     memcpy(&copy, header, sizeof(copy));
-    vp = verbs_path_find(worker->transport, copy.to);
+    vp = ucx_path_find(worker->transport, copy.to);
     if (vp == NULL || vp->worker != worker)
         return UCS_OK; /* the path is closed or closing: whatever counts will be sent again */
     if (ninja_frame_header_check(&copy.frame) != 0 || copy.frame.length != size) {
-        verbs_path_fail(vp, -EPROTO, "a frame that is not understood");
+        ucx_path_fail(vp, -EPROTO, "a frame that is not understood");
         return UCS_OK;
     }
     worker->transport->handled++;
@@ -227,11 +227,10 @@ static ucs_status_t on_frame(void *context, const void *header, size_t header_si
 }
 
 /* The path of `transport` that waits for this HELLO, or NULL. */
-static struct verbs_path *find_waiting(struct verbs_transport *transport,
-                                       const struct verbs_hello *hello)
+static struct ucx_path *find_waiting(struct ucx_transport *transport, const struct ucx_hello *hello)
 {
-    for (struct verbs_path *vp = transport->paths; vp != NULL; vp = vp->next)
-        if (vp->state == VERBS_PATH_WAITING && vp->peer_address == NULL &&
+    for (struct ucx_path *vp = transport->paths; vp != NULL; vp = vp->next)
+        if (vp->state == UCX_PATH_WAITING && vp->peer_address == NULL &&
             vp->path->link->peer == hello->sender && vp->path->generation == hello->generation &&
             vp->path->nonce == hello->nonce)
             return vp;
@@ -241,9 +240,9 @@ static struct verbs_path *find_waiting(struct verbs_transport *transport,
 static ucs_status_t on_hello(void *context, const void *header, size_t header_size, void *data,
                              size_t size, const ucp_am_recv_param_t *param)
 {
-    struct verbs_worker *worker = context;
-    struct verbs_hello hello;
-    struct verbs_path *vp;
+    struct ucx_worker *worker = context;
+    struct ucx_hello hello;
+    struct ucx_path *vp;
 
     if (header_size != sizeof(hello) || size == 0 || size > NINJA_TRANSPORT_ADDRESS_MAX ||
         (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0)
@@ -258,7 +257,7 @@ static ucs_status_t on_hello(void *context, const void *header, size_t header_si
     }
     vp->peer_address = malloc(size);
     if (vp->peer_address == NULL) {
-        verbs_path_fail(vp, -ENOMEM, "no memory for the peer's address");
+        ucx_path_fail(vp, -ENOMEM, "no memory for the peer's address");
         return UCS_OK;
     }
     memcpy(vp->peer_address, data, size);
@@ -266,37 +265,37 @@ static ucs_status_t on_hello(void *context, const void *header, size_t header_si
     vp->worker = worker;
     worker->paths++;
     worker->transport->handled++;
-    verbs_path_task(vp, VERBS_TASK_CONNECT);
+    ucx_path_task(vp, UCX_TASK_CONNECT);
     return UCS_OK;
 }
 
 static ucs_status_t on_welcome(void *context, const void *header, size_t header_size, void *data,
                                size_t size, const ucp_am_recv_param_t *param)
 {
-    struct verbs_worker *worker = context;
-    struct verbs_hello hello;
-    struct verbs_path *vp;
+    struct ucx_worker *worker = context;
+    struct ucx_hello hello;
+    struct ucx_path *vp;
 
     if (header_size != sizeof(hello))
         return UCS_OK;
     memcpy(&hello, header, sizeof(hello));
-    vp = verbs_path_find(worker->transport, hello.to);
-    if (vp == NULL || vp->state != VERBS_PATH_CONNECTING || vp->path->link->peer != hello.sender ||
+    vp = ucx_path_find(worker->transport, hello.to);
+    if (vp == NULL || vp->state != UCX_PATH_CONNECTING || vp->path->link->peer != hello.sender ||
         vp->path->nonce != hello.nonce)
         return UCS_OK;
     vp->peer = hello.from;
-    vp->state = VERBS_PATH_LIVE;
+    vp->state = UCX_PATH_LIVE;
     worker->transport->handled++;
-    verbs_path_task(vp, VERBS_TASK_PUMP);
+    ucx_path_task(vp, UCX_TASK_PUMP);
     return UCS_OK;
 }
 
-int verbs_receive_register(struct verbs_worker *worker)
+int ucx_receive_register(struct ucx_worker *worker)
 {
     static const ucp_am_recv_callback_t callbacks[] = {
-        [VERBS_MESSAGE_FRAME] = on_frame,
-        [VERBS_MESSAGE_HELLO] = on_hello,
-        [VERBS_MESSAGE_WELCOME] = on_welcome,
+        [UCX_MESSAGE_FRAME] = on_frame,
+        [UCX_MESSAGE_HELLO] = on_hello,
+        [UCX_MESSAGE_WELCOME] = on_welcome,
     };
 
     for (unsigned id = 0; id < sizeof(callbacks) / sizeof(callbacks[0]); id++) {
@@ -310,7 +309,7 @@ int verbs_receive_register(struct verbs_worker *worker)
         ucs_status_t status = ucp_worker_set_am_recv_handler(worker->ucp, &param);
 
         if (status != UCS_OK)
-            return verbs_error(status);
+            return ucx_error(status);
     }
     return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * Tests the verbs transport between two ends in one process: over shared memory and over UCX's TCP
+ * Tests the ucx transport between two ends in one process: over shared memory and over UCX's TCP
  * on the loopback, or over the device that $NINJA_TEST_VERBS_DEVICE names.
  *
  * SPDX-License-Identifier: BSD-3-Clause
@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "verbs-fixture.h"
+#include "ucx-fixture.h"
 
 static const uint32_t sizes[] = {0,     1,      47,     48,     255,     256,
                                  4096,  8191,   8192,   8300,   65535,   65536,
@@ -153,7 +153,7 @@ static void test_sends_in_flight_are_bounded(void **state)
     /* The other end stands still. */
     for (unsigned i = 0; i < 1000; i++) {
         pump(&ends[0]);
-        (void)ninja_transport_verbs.progress(ends[0].transport);
+        (void)ninja_transport_ucx.progress(ends[0].transport);
     }
     assert_in_range(ends[0].taken - ends[0].returned, 1, 32);
     assert_all_arrived(&ends[0], &ends[1]);
@@ -280,10 +280,10 @@ static void test_malformed_address_is_refused(void **state)
     struct ninja_path *path = &ends[0].path;
 
     path->transport = ends[0].transport;
-    assert_int_equal(ninja_transport_verbs.path_open(path, zeros, 3, true), -EPROTO);
-    assert_int_equal(ninja_transport_verbs.path_open(path, zeros, sizeof(zeros), true), -EPROTO);
+    assert_int_equal(ninja_transport_ucx.path_open(path, zeros, 3, true), -EPROTO);
+    assert_int_equal(ninja_transport_ucx.path_open(path, zeros, sizeof(zeros), true), -EPROTO);
     assert_int_equal(
-        ninja_transport_verbs.path_open(path, ends[1].address, ends[1].address_size - 1, true),
+        ninja_transport_ucx.path_open(path, ends[1].address, ends[1].address_size - 1, true),
         -EPROTO);
     path->transport = NULL;
 }
@@ -333,20 +333,20 @@ static void test_event_file_wakes_a_sleeper(void **state)
         /* Until there is nothing left to do: then it sleeps. */
         do {
             for (unsigned idle = 0; idle < 20;) {
-                idle = ninja_transport_verbs.progress(ends[1].transport) == 0 ? idle + 1 : 0;
-                (void)ninja_transport_verbs.progress(ends[0].transport);
+                idle = ninja_transport_ucx.progress(ends[1].transport) == 0 ? idle + 1 : 0;
+                (void)ninja_transport_ucx.progress(ends[0].transport);
                 assert_true(ninja_now_ms() < limit);
             }
         } while (poll(&wait, 1, 20) != 0);
         frame_queue(&ends[0], NINJA_FRAME_DATA, 64, 0);
         pump(&ends[0]);
         while (poll(&wait, 1, 0) == 0) {
-            (void)ninja_transport_verbs.progress(ends[0].transport);
+            (void)ninja_transport_ucx.progress(ends[0].transport);
             assert_true(ninja_now_ms() < limit);
         }
         while (ends[1].arrivals != ends[0].queued) {
-            (void)ninja_transport_verbs.progress(ends[0].transport);
-            (void)ninja_transport_verbs.progress(ends[1].transport);
+            (void)ninja_transport_ucx.progress(ends[0].transport);
+            (void)ninja_transport_ucx.progress(ends[1].transport);
             assert_true(ninja_now_ms() < limit);
         }
     }
@@ -428,11 +428,11 @@ static void test_settings_are_known_to_ucx(void **state)
 
     assert_non_null(pipe);
     while (fgets(line, sizeof(line), pipe) != NULL)
-        for (count = 0; ninja_verbs_setting_name(count) != NULL; count++) {
-            size_t length = strlen(ninja_verbs_setting_name(count));
+        for (count = 0; ninja_ucx_setting_name(count) != NULL; count++) {
+            size_t length = strlen(ninja_ucx_setting_name(count));
 
             if (strncmp(line, "UCX_", 4) == 0 &&
-                strncmp(line + 4, ninja_verbs_setting_name(count), length) == 0 &&
+                strncmp(line + 4, ninja_ucx_setting_name(count), length) == 0 &&
                 line[4 + length] == '=')
                 found[count] = true;
         }
@@ -442,7 +442,7 @@ static void test_settings_are_known_to_ucx(void **state)
     }
     for (unsigned i = 0; i < count; i++)
         if (!found[i])
-            fail_msg("UCX does not know %s", ninja_verbs_setting_name(i));
+            fail_msg("UCX does not know %s", ninja_ucx_setting_name(i));
 }
 
 /* The optional argument is a pattern: only tests whose names match run. */

@@ -1,16 +1,16 @@
 /*
- * For tests of the verbs transport: two ends that stand for the core above it, in one process.
+ * For tests of the ucx transport: two ends that stand for the core above it, in one process.
  *
  * It answers what transport.h asks of the core in the simplest way that can check everything:
  * frames are numbered and filled with a pattern, each must come back and arrive at most once.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
-#ifndef NINJA_TEST_VERBS_FIXTURE_H
-#define NINJA_TEST_VERBS_FIXTURE_H
+#ifndef NINJA_TEST_UCX_FIXTURE_H
+#define NINJA_TEST_UCX_FIXTURE_H
 
 #include "../common/core.h"
-#include "../common/transport-verbs.h"
+#include "../common/transport-ucx.h"
 
 /* Frames that one end sends in a test. */
 #define FRAMES_MAX 4096

@@ -256,13 +256,6 @@ static void do_open(struct ninja_fabric *fabric, uint64_t operation)
     adopt_next(fabric);
     ninja_control_leave(core);
     rc = fabric->ops->open(core, fabric->device, &transport, why, sizeof(why));
-    if (rc == 0) {
-        rc = transport->ops->address(transport, fabric->address, &fabric->address_size);
-        if (rc != 0) {
-            transport->ops->close(transport);
-            snprintf(why, sizeof(why), "the transport has no address: %s", strerror(-rc));
-        }
-    }
     ninja_control_enter(core);
     if (rc != 0) {
         /* Said once: a job without the device is a normal thing. */

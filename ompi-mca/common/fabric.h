@@ -72,8 +72,6 @@ struct ninja_fabric {
     char device[64]; /* for the transport; may be empty */
     const struct ninja_transport_ops *ops;
     struct ninja_transport *transport;                  /* NULL unless UP or RELEASING */
-    unsigned char address[NINJA_TRANSPORT_ADDRESS_MAX]; /* of our transport, for offers */
-    size_t address_size;
     enum ninja_fabric_state state;
     unsigned open_paths;  /* paths that are not CLOSED */
     uint64_t deadline_ms; /* of RELEASING; 0: none */

@@ -122,27 +122,45 @@ static void leave(struct ninja_path *path)
         ninja_link_switch(link, ninja_link_best_path(link));
 }
 
-static void do_offer(struct ninja_path *path)
+/* Returns false if no endpoint could be prepared: it is tried again after a pause. */
+static bool do_offer(struct ninja_path *path)
 {
     struct ninja_link *link = path->link;
+    unsigned char address[NINJA_TRANSPORT_ADDRESS_MAX];
+    size_t size = 0;
     uint64_t nonce = 0;
+    int rc;
 
     (void)!getrandom(&nonce, sizeof(nonce), 0);
     begin(path, ++link->next_generation, nonce, true);
-    send_message(path, NINJA_MESSAGE_OFFER, 0, path->fabric->address, path->fabric->address_size);
+    rc = path->transport->ops->path_prepare(path, address, &size);
+    if (rc != 0) {
+        ninja_log(link->core, 1, "fabric %s: no offer to rank %" PRIx64 ": %s", path->fabric->name,
+                  link->peer, strerror(-rc));
+        end(path);
+        return false;
+    }
+    send_message(path, NINJA_MESSAGE_OFFER, 0, address, size);
+    return true;
 }
 
 /* Takes the offer that lies in path->offer. Returns false if no endpoint could be made: the peer
  * has been told. */
 static bool do_accept(struct ninja_path *path)
 {
-    int rc;
+    unsigned char address[NINJA_TRANSPORT_ADDRESS_MAX];
+    size_t size = 0;
+    int rc = -ENODEV;
 
     begin(path, path->offer.generation, path->offer.nonce, false);
-    rc = path->fabric->state == NINJA_FABRIC_UP
-             ? path->transport->ops->path_open(path, path->offer_address, path->offer.address_size,
-                                               false)
-             : -ENODEV;
+    if (path->fabric->state == NINJA_FABRIC_UP)
+        rc = path->transport->ops->path_prepare(path, address, &size);
+    if (rc == 0) {
+        rc = path->transport->ops->path_open(path, path->offer_address, path->offer.address_size,
+                                             false);
+        if (rc != 0)
+            path->transport->ops->path_forget(path);
+    }
     if (rc != 0) {
         ninja_log(path->link->core, 1, "fabric %s: offer of rank %" PRIx64 " refused: %s",
                   path->fabric->name, path->link->peer, strerror(-rc));
@@ -150,7 +168,7 @@ static bool do_accept(struct ninja_path *path)
         end(path);
         return false;
     }
-    send_message(path, NINJA_MESSAGE_ACCEPT, 0, path->fabric->address, path->fabric->address_size);
+    send_message(path, NINJA_MESSAGE_ACCEPT, 0, address, size);
     return true;
 }
 
@@ -164,6 +182,7 @@ static bool do_connect(struct ninja_path *path)
     if (rc != 0) {
         ninja_log(path->link->core, 1, "fabric %s: no path to rank %" PRIx64 ": %s",
                   path->fabric->name, path->link->peer, strerror(-rc));
+        path->transport->ops->path_forget(path);
         send_closed(path);
         end(path);
         return false;
@@ -226,8 +245,7 @@ static bool act(struct ninja_path *path, enum ninja_path_action action)
 {
     switch (action) {
     case NINJA_PATH_DO_OFFER:
-        do_offer(path);
-        return true;
+        return do_offer(path);
     case NINJA_PATH_DO_ACCEPT:
         return do_accept(path);
     case NINJA_PATH_DO_CONNECT:
@@ -254,6 +272,7 @@ static bool act(struct ninja_path *path, enum ninja_path_action action)
         do_force(path);
         return true;
     case NINJA_PATH_DO_FORGET:
+        path->transport->ops->path_forget(path);
         send_closed(path);
         end(path);
         return true;

@@ -65,7 +65,7 @@ enum ninja_path_action {
     NINJA_PATH_DO_CLOSE,       /* drained: close the endpoint, send CLOSED */
     NINJA_PATH_DO_FORCE,  /* our half-link leaves if it is here; close at once, send CLOSED, replay
                            */
-    NINJA_PATH_DO_FORGET, /* an offer that comes to nothing: no endpoint exists yet */
+    NINJA_PATH_DO_FORGET, /* an offer that comes to nothing: what was prepared is undone */
     NINJA_PATH_DO_REACCEPT, /* the peer began anew: close what we have, then take the new offer */
     NINJA_PATH_DO_FINISH, /* endpoint gone: replay what was not acknowledged, perhaps begin anew */
     NINJA_PATH_ACTIONS

@@ -107,16 +107,21 @@ struct offer {
     uint64_t nonce;
 };
 
-static int tcp_address(struct ninja_transport *transport, void *address, size_t *size)
+static int tcp_path_prepare(struct ninja_path *path, void *address, size_t *size)
 {
     struct offer offer;
 
     memset(&offer, 0, sizeof(offer));
-    offer.address = tcp_of(transport)->address;
-    offer.nonce = transport->core->nonce;
+    offer.address = tcp_of(path->transport)->address;
+    offer.nonce = path->link->core->nonce;
     memcpy(address, &offer, sizeof(offer));
     *size = sizeof(offer);
     return 0;
+}
+
+static void tcp_path_forget(struct ninja_path *path)
+{
+    path->transport_data = NULL;
 }
 
 static int tcp_path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
@@ -163,7 +168,8 @@ const struct ninja_transport_ops ninja_transport_tcp = {
     .landing_can_cancel = true,
     .open = tcp_open,
     .close = tcp_close,
-    .address = tcp_address,
+    .path_prepare = tcp_path_prepare,
+    .path_forget = tcp_path_forget,
     .path_open = tcp_path_open,
     .path_pump = tcp_path_pump,
     .path_close = tcp_path_close,

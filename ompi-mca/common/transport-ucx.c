@@ -280,9 +280,9 @@ static void ucx_close(struct ninja_transport *base)
                   device.name, files);
 }
 
-static int ucx_address(struct ninja_transport *base, void *address, size_t *size)
+static int ucx_path_prepare(struct ninja_path *path, void *address, size_t *size)
 {
-    struct ucx_worker *worker = ucx_of(base)->workers;
+    struct ucx_worker *worker = ucx_of(path->transport)->workers;
     struct ucx_address head = {UCX_ADDRESS_MAGIC, (uint32_t)worker->address_size};
 
     if (sizeof(head) + worker->address_size > NINJA_TRANSPORT_ADDRESS_MAX)
@@ -293,12 +293,18 @@ static int ucx_address(struct ninja_transport *base, void *address, size_t *size
     return 0;
 }
 
+static void ucx_path_forget(struct ninja_path *path)
+{
+    path->transport_data = NULL;
+}
+
 const struct ninja_transport_ops ninja_transport_ucx = {
     .name = "ucx",
     .landing_can_cancel = false,
     .open = ucx_open,
     .close = ucx_close,
-    .address = ucx_address,
+    .path_prepare = ucx_path_prepare,
+    .path_forget = ucx_path_forget,
     .path_open = ucx_path_open,
     .path_pump = ucx_path_pump,
     .path_close = ucx_path_close,

@@ -14,9 +14,8 @@
  * payload belongs, moves it there, and says ninja_path_received() (landing COPY) or
  * ninja_path_placed() (landing PLACE).
  *
- * Thread rules: open(), close() and address() are called by the control thread without the gate;
- * all others with the gate held, by whichever thread progresses. No function blocks, but open() and
- * close().
+ * Thread rules: open() and close() are called by the control thread without the gate;
+ * all others with the gate held, by whichever thread progresses. None of these blocks.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -75,14 +74,21 @@ struct ninja_transport_ops {
      * open. */
     void (*close)(struct ninja_transport *transport);
 
-    /* Writes the address that peers need into `address` (NINJA_TRANSPORT_ADDRESS_MAX bytes) and its
-     * size into *size. */
-    int (*address)(struct ninja_transport *transport, void *address, size_t *size);
+    /*
+     * Makes what the peer has to know before `path` can be opened (path->transport is set,
+     * path->transport_data is the transport's own from here on): writes the address of this end
+     * into `address` (NINJA_TRANSPORT_ADDRESS_MAX bytes) and its size into *size. Returns 0 or a
+     * negative errno. Followed by path_open() or path_forget().
+     */
+    int (*path_prepare)(struct ninja_path *path, void *address, size_t *size);
+
+    /* Undoes path_prepare() at once. */
+    void (*path_forget)(struct ninja_path *path);
 
     /*
-     * Prepares `path` (path->transport is set; path->transport_data is the transport's own).
-     * `address` is the peer's. The side that made the offer has `initiator` true: it connects, the
-     * other waits. Returns 0 or a negative errno. Failure later is reported by ninja_path_failed().
+     * Opens `path`; `address` is the peer's. The side that made the offer has `initiator` true: it
+     * connects, the other waits. Returns 0, or a negative errno and the path is as it was before.
+     * Failure later is reported by ninja_path_failed().
      */
     int (*path_open)(struct ninja_path *path, const void *address, size_t size, bool initiator);
 

@@ -38,12 +38,30 @@ static void pump(struct ninja_path *path)
     }
 }
 
+static int path_prepare(struct ninja_path *path, void *address, size_t *size)
+{
+    struct rig_transport *transport = (struct rig_transport *)path->transport;
+
+    if (transport->refuse_prepare)
+        return -ENOMEM;
+    transport->prepared++;
+    memset(address, 0, 4);
+    *size = 4;
+    return 0;
+}
+
+static void path_forget(struct ninja_path *path)
+{
+    ((struct rig_transport *)path->transport)->prepared--;
+}
+
 static int path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
 {
     struct rig_transport *transport = (struct rig_transport *)path->transport;
 
     if (transport->refuse_open)
         return -EIO;
+    transport->prepared--;
     transport->opened++;
     return 0;
 }
@@ -70,6 +88,8 @@ static const struct ninja_transport_ops recorder = {
     .name = "recorder",
     .landing_can_cancel = true,
     .close = transport_close,
+    .path_prepare = path_prepare,
+    .path_forget = path_forget,
     .path_open = path_open,
     .path_pump = pump,
     .path_close = path_close,
@@ -106,7 +126,6 @@ void rig_create(uint64_t id)
     rig->fabric = ninja_fabric_add(rig->core, "fast", NULL, &recorder, "");
     rig->fabric->transport = &rig->device.base;
     rig->fabric->state = NINJA_FABRIC_UP;
-    rig->fabric->address_size = 4;
     rig->link = ninja_link_find(rig->core, 100, true);
     rig->path = &rig->link->paths[rig->fabric->slot];
     rig_give_back(&rig->lifeline);

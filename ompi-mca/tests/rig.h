@@ -28,7 +28,8 @@ struct rig_transport {
     unsigned count;
     bool blocked;    /* takes nothing */
     bool slow_close; /* path_close() does not finish by itself */
-    bool refuse_open;
+    bool refuse_open, refuse_prepare;
+    int prepared; /* prepared, but neither opened nor forgotten */
     unsigned opened, closed;
 };
 

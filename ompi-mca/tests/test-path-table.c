@@ -185,6 +185,8 @@ static void every_cell_does_what_it_says(void **state)
             if (cell->action != NINJA_PATH_DO_REACCEPT)
                 assert_int_equal(rig->path->state, cell->next);
             check_effects(cell->action, (enum ninja_path_state)s);
+            /* Nothing prepared is left behind. */
+            assert_int_equal(rig->device.prepared, rig->path->state == NINJA_PATH_OFFERED);
             rig_destroy();
         }
     }
@@ -220,7 +222,26 @@ static void refused_endpoint_falls_back_to_closed(void **state)
     assert_int_equal(rig->fabric->open_paths, 0);
     /* It is tried again, but not at once. */
     assert_int_not_equal(rig->path->deadline_ms, 0);
+    assert_int_equal(rig->device.prepared, 0);
     rig_destroy();
+}
+
+static void refused_preparation_falls_back_to_closed(void **state)
+{
+    static const enum ninja_path_event events[] = {NINJA_PATH_START, NINJA_PATH_OFFER};
+
+    for (unsigned i = 0; i < 2; i++) {
+        rig_create(1);
+        rig->path->peer_up = true;
+        rig->device.refuse_prepare = true;
+        ninja_path_handle(rig->path, events[i]);
+        assert_int_equal(rig->path->state, NINJA_PATH_CLOSED);
+        assert_int_equal(rig->fabric->open_paths, 0);
+        assert_int_equal(rig_messages(NINJA_MESSAGE_OFFER), 0);
+        assert_int_equal(rig_messages(NINJA_MESSAGE_REFUSE), i);
+        assert_int_not_equal(rig->path->deadline_ms, 0);
+        rig_destroy();
+    }
 }
 
 static void names_are_complete(void **state)
@@ -241,6 +262,7 @@ int main(void)
         cmocka_unit_test(every_cell_does_what_it_says),
         cmocka_unit_test(release_ends_in_closed_from_every_state),
         cmocka_unit_test(refused_endpoint_falls_back_to_closed),
+        cmocka_unit_test(refused_preparation_falls_back_to_closed),
         cmocka_unit_test(names_are_complete),
     };
 

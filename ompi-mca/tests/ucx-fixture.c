@@ -163,8 +163,12 @@ static void end_open(struct end *end, uint64_t id, const char *device)
     rc = ninja_transport_ucx.open(&end->core, device, &end->transport, why, sizeof(why));
     if (rc != 0)
         fail_msg("open %s: %s (%s)", device, why, strerror(-rc));
-    assert_int_equal(ninja_transport_ucx.address(end->transport, end->address, &end->address_size),
-                     0);
+    /* The addresses of this transport are the same for all paths. */
+    end->path.transport = end->transport;
+    assert_int_equal(
+        ninja_transport_ucx.path_prepare(&end->path, end->address, &end->address_size), 0);
+    ninja_transport_ucx.path_forget(&end->path);
+    end->path.transport = NULL;
 }
 
 void ends_open(struct end ends[2], const char *device)

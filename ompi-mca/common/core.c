@@ -155,6 +155,7 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     rc = ninja_fault_parse(&core->fault, core->config.fault, why, why_size);
     if (rc != 0)
         goto no_lifeline;
+    ninja_fault_begin(core);
     rc = ninja_fabrics_configure(core, core->config.fabrics, why, why_size);
     if (rc != 0)
         goto no_lifeline;
@@ -233,6 +234,8 @@ void ninja_core_destroy(struct ninja_core *core)
     ninja_gate_enter(&core->gate);
     /* The upper layer is going: what still arrives is taken in and dropped. */
     core->control_progress = true;
+    if (core->fault.on)
+        ninja_fault_end(core);
     close_fabrics(core);
     ninja_lifeline_close(core, 200);
     while (core->links != NULL)
@@ -503,8 +506,6 @@ int ninja_core_pass(struct ninja_core *core)
         link->in_acknowledge_list = false;
         ninja_link_pump(link);
     }
-    if (core->fault.reset > 0 && moved > 0)
-        ninja_fault_pass(core, moved);
     return moved;
 }
 
@@ -568,6 +569,8 @@ int ninja_core_tick(struct ninja_core *core)
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);
+    if (core->fault.on)
+        next = earlier(next, ninja_fault_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
     core->control_sleeps = next == 0;
     if (next == 0)

@@ -24,6 +24,7 @@ const struct ninja_fabric_transition ninja_fabric_table[NINJA_FABRIC_STATES][NIN
         CELL(RELEASE, ANSWER,       DOWN),
         CELL(IDLE,    NOTHING,      DOWN),
         CELL(TIMEOUT, NOTHING,      DOWN),
+        CELL(BROKEN,  NOTHING,      DOWN),
     },
     [NINJA_FABRIC_UP] = {
         CELL(RESUME,  ANSWER,       UP),
@@ -31,6 +32,7 @@ const struct ninja_fabric_transition ninja_fabric_table[NINJA_FABRIC_STATES][NIN
         CELL(RELEASE, DRAIN,        RELEASING),
         CELL(IDLE,    NOTHING,      UP),
         CELL(TIMEOUT, NOTHING,      UP),
+        CELL(BROKEN,  BREAK,        RELEASING),
     },
     [NINJA_FABRIC_RELEASING] = {
         CELL(RESUME,  RESUME_LATER, RELEASING),
@@ -38,6 +40,7 @@ const struct ninja_fabric_transition ninja_fabric_table[NINJA_FABRIC_STATES][NIN
         CELL(RELEASE, JOIN,         RELEASING),
         CELL(IDLE,    CLOSE,        DOWN),
         CELL(TIMEOUT, FAIL,         RELEASING),
+        CELL(BROKEN,  BREAK,        RELEASING),
     },
 };
 /* clang-format on */
@@ -51,8 +54,8 @@ const char *ninja_fabric_state_name(enum ninja_fabric_state state)
 
 const char *ninja_fabric_event_name(enum ninja_fabric_event event)
 {
-    static const char *const names[NINJA_FABRIC_EVENTS] = {"RESUME", "RENEW", "RELEASE", "IDLE",
-                                                           "TIMEOUT"};
+    static const char *const names[NINJA_FABRIC_EVENTS] = {"RESUME", "RENEW",   "RELEASE",
+                                                           "IDLE",   "TIMEOUT", "BROKEN"};
 
     return (unsigned)event < NINJA_FABRIC_EVENTS ? names[event] : "?";
 }
@@ -293,6 +296,30 @@ static void do_drain(struct ninja_fabric *fabric)
     }
 }
 
+static void do_break(struct ninja_fabric *fabric)
+{
+    struct ninja_core *core = fabric->core;
+
+    ninja_log(core, 0, "fabric %s: the device is lost, the job goes on without it: %s",
+              fabric->name, fabric->failure);
+    if (fabric->state == NINJA_FABRIC_UP)
+        fabric->deadline_ms = ninja_now_ms() + core->config.release_limit_ms;
+    set_state(fabric, NINJA_FABRIC_RELEASING);
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        struct ninja_path *path = &link->paths[fabric->slot];
+
+        path->open_again = false;
+        if (path->state == NINJA_PATH_CLOSED)
+            path->deadline_ms = 0;
+        ninja_path_announce(path, false, false);
+        if (path->state == NINJA_PATH_OFFERED)
+            ninja_path_handle(path, NINJA_PATH_RELEASE);
+        else
+            ninja_path_failed(path, -ENODEV, fabric->failure);
+    }
+    ninja_core_wake_control(core);
+}
+
 /* All paths are closed: nothing but the transport itself holds the device. */
 static void do_close(struct ninja_fabric *fabric)
 {
@@ -336,6 +363,8 @@ void ninja_fabric_handle(struct ninja_fabric *fabric, enum ninja_fabric_event ev
 
     ninja_log(fabric->core, 2, "fabric %s: %s in %s", fabric->name, ninja_fabric_event_name(event),
               ninja_fabric_state_name(fabric->state));
+    if (event == NINJA_FABRIC_RELEASE)
+        fabric->revive_at_ms = 0;
     switch (cell->action) {
     case NINJA_FABRIC_DO_OPEN:
         do_open(fabric, operation);
@@ -372,9 +401,22 @@ void ninja_fabric_handle(struct ninja_fabric *fabric, enum ninja_fabric_event ev
     case NINJA_FABRIC_DO_FAIL:
         do_fail(fabric);
         break;
+    case NINJA_FABRIC_DO_BREAK:
+        do_break(fabric);
+        break;
     default:
         break;
     }
+}
+
+void ninja_fabric_break(struct ninja_fabric *fabric, const char *why, unsigned revive_ms)
+{
+    if (fabric->state == NINJA_FABRIC_DOWN)
+        return;
+    snprintf(fabric->failure, sizeof(fabric->failure), "%s", why);
+    if (fabric->state == NINJA_FABRIC_UP && revive_ms != 0)
+        fabric->revive_at_ms = ninja_now_ms() + revive_ms;
+    ninja_fabric_handle(fabric, NINJA_FABRIC_BROKEN, 0);
 }
 
 bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation)
@@ -391,6 +433,23 @@ bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation)
     return false;
 }
 
+/* A killed device that is back by now is opened again; returns when to look next (0: not). */
+static uint64_t revive(struct ninja_fabric *fabric, uint64_t now)
+{
+    if (fabric->revive_at_ms == 0 || fabric->state != NINJA_FABRIC_DOWN)
+        return 0; /* looked at again when it is closed */
+    if (now < fabric->revive_at_ms)
+        return fabric->revive_at_ms;
+    fabric->revive_at_ms = 0;
+    ninja_fabric_handle(fabric, NINJA_FABRIC_RESUME, 0);
+    return 0;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
 {
     uint64_t next = 0;
@@ -398,14 +457,15 @@ uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
         struct ninja_fabric *fabric = &core->fabrics[i];
 
-        if (fabric->state != NINJA_FABRIC_RELEASING)
-            continue;
-        if (fabric->open_paths == 0)
-            ninja_fabric_handle(fabric, NINJA_FABRIC_IDLE, 0);
-        else if (fabric->deadline_ms != 0 && now >= fabric->deadline_ms)
-            ninja_fabric_handle(fabric, NINJA_FABRIC_TIMEOUT, 0);
-        else if (fabric->deadline_ms != 0 && (next == 0 || fabric->deadline_ms < next))
-            next = fabric->deadline_ms;
+        if (fabric->state == NINJA_FABRIC_RELEASING) {
+            if (fabric->open_paths == 0)
+                ninja_fabric_handle(fabric, NINJA_FABRIC_IDLE, 0);
+            else if (fabric->deadline_ms != 0 && now >= fabric->deadline_ms)
+                ninja_fabric_handle(fabric, NINJA_FABRIC_TIMEOUT, 0);
+            else
+                next = earlier(next, fabric->deadline_ms);
+        }
+        next = earlier(next, revive(fabric, now));
     }
     return next;
 }

@@ -25,6 +25,7 @@ enum ninja_fabric_event {
     NINJA_FABRIC_RELEASE, /* asked to give it up */
     NINJA_FABRIC_IDLE,    /* all paths are closed */
     NINJA_FABRIC_TIMEOUT, /* the release takes longer than its limit */
+    NINJA_FABRIC_BROKEN,  /* the device is gone, without a release */
     NINJA_FABRIC_EVENTS
 };
 
@@ -37,6 +38,7 @@ enum ninja_fabric_action {
     NINJA_FABRIC_DO_RESUME_LATER, /* resume as soon as the release is complete */
     NINJA_FABRIC_DO_ANSWER,       /* already so: answer the operation */
     NINJA_FABRIC_DO_FAIL,         /* answer the operation with what holds it back; go on trying */
+    NINJA_FABRIC_DO_BREAK,        /* tell the peers, close all paths by force */
     NINJA_FABRIC_DO_NOTHING,
     NINJA_FABRIC_ACTIONS
 };
@@ -71,19 +73,20 @@ struct ninja_fabric {
     uint64_t epoch;  /* attach epoch, from the host; 0 without an agent */
     char device[64]; /* for the transport; may be empty */
     const struct ninja_transport_ops *ops;
-    struct ninja_transport *transport;                  /* NULL unless UP or RELEASING */
+    struct ninja_transport *transport; /* NULL unless UP or RELEASING */
     enum ninja_fabric_state state;
-    unsigned open_paths;  /* paths that are not CLOSED */
-    uint64_t deadline_ms; /* of RELEASING; 0: none */
-    uint64_t since_ms;    /* of the present state */
-    bool resume_later;    /* a resume arrived during the release */
-    bool has_next;        /* `next` replaces what is known when the fabric is opened next */
+    unsigned open_paths;   /* paths that are not CLOSED */
+    uint64_t deadline_ms;  /* of RELEASING; 0: none */
+    uint64_t since_ms;     /* of the present state */
+    uint64_t revive_at_ms; /* fault injection: when a killed device comes back; 0: not */
+    bool resume_later;     /* a resume arrived during the release */
+    bool has_next;         /* `next` replaces what is known when the fabric is opened next */
     struct ninja_fabric_identity next; /* until then peers know the fabric by what it was */
     uint64_t release_operations[NINJA_FABRIC_OPERATIONS];
     unsigned release_count;
     uint64_t resume_operations[NINJA_FABRIC_OPERATIONS];
     unsigned resume_count;
-    char failure[256]; /* why the last opening failed; "" if it did not */
+    char failure[256]; /* why the last opening failed, or the device broke; "": neither */
 };
 
 /*
@@ -112,6 +115,13 @@ void ninja_fabric_handle(struct ninja_fabric *fabric, enum ninja_fabric_event ev
 /* Undoes the release `operation` if it still runs; returns whether it did. As ninja_fabric_handle()
  * otherwise. */
 bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation);
+
+/*
+ * The device of `fabric` is gone (`why`, for the log): its transport is closed as soon as no path
+ * uses it, without waiting for anything. Tried again after `revive_ms` unless that is 0 or a
+ * release comes. As ninja_fabric_handle() otherwise.
+ */
+void ninja_fabric_break(struct ninja_fabric *fabric, const char *why, unsigned revive_ms);
 
 /* Runs IDLE for fabrics whose paths have all closed, and TIMEOUT; returns the earliest deadline (0:
  * none). */

@@ -79,6 +79,7 @@ struct ninja_frame {
     bool handed;            /* given to the path whose generation is in the header */
     bool retained;          /* in a link's retained list */
     uint8_t size_class;
+    uint8_t attempts; /* how often it was handed over; counted while faults are injected */
     struct ninja_frame_header header;
     unsigned char data[];
 };

@@ -139,6 +139,9 @@ void ninja_link_destroy(struct ninja_link *link)
     core->link_count--;
     /* May still take in frames, and so ask for an acknowledgement. */
     ninja_lifeline_destroy(link);
+    ninja_fault_forget(&link->lifeline_path);
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        ninja_fault_forget(&link->paths[i]);
     for (at = &core->acknowledge_list; link->in_acknowledge_list && *at != NULL;) {
         if (*at == link) {
             *at = link->next_to_acknowledge;
@@ -347,6 +350,13 @@ static struct ninja_frame *next_of_handshake(struct ninja_path *path)
 }
 
 struct ninja_frame *ninja_path_next(struct ninja_path *path)
+{
+    if (__builtin_expect(path->link->core->fault.on, false))
+        return ninja_fault_next(path);
+    return ninja_path_next_plain(path);
+}
+
+struct ninja_frame *ninja_path_next_plain(struct ninja_path *path)
 {
     struct ninja_link *link = path->link;
     struct ninja_frame *frame;

@@ -131,6 +131,9 @@ void ninja_link_replay(struct ninja_link *link, struct ninja_path *path);
 void ninja_link_acknowledged(struct ninja_link *link, struct ninja_channel *channel,
                              uint64_t sequence);
 
+/* ninja_path_next() without fault injection. */
+struct ninja_frame *ninja_path_next_plain(struct ninja_path *path);
+
 /* Lets the transports of `link` send what waits. */
 void ninja_link_pump(struct ninja_link *link);
 

@@ -77,6 +77,7 @@ static void set_deadline(struct ninja_path *path, unsigned milliseconds)
 /* A fresh generation begins on `path`. */
 static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, bool initiator)
 {
+    ninja_fault_forget(path);
     path->generation = generation;
     path->nonce = nonce;
     path->initiator = initiator;

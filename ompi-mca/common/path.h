@@ -142,6 +142,8 @@ struct ninja_path {
     bool landing_cancelled; /* another path writes this memory now: discard the rest */
     uint64_t landing_sequence;
 
+    struct ninja_fault_path *fault; /* of fault injection; NULL: nothing is held back */
+
     struct ninja_path_message offer; /* the last offer received, for DO_ACCEPT and DO_REACCEPT */
     unsigned char offer_address[NINJA_TRANSPORT_ADDRESS_MAX];
 };

@@ -84,16 +84,28 @@ static json_t *link_status(const struct ninja_link *link)
         (json_int_t)link->data.early_bytes);
 }
 
+static json_t *fault_status(const struct ninja_core *core)
+{
+    json_t *injected;
+
+    if (!core->fault.on)
+        return json_null();
+    injected = json_object();
+    for (unsigned kind = 0; kind < NINJA_FAULT_KINDS; kind++)
+        json_object_set_new(injected, ninja_fault_name(kind),
+                            json_integer((json_int_t)core->fault.injected[kind]));
+    return json_pack("{s:s, s:I, s:o}", "rates", core->config.fault, "seed",
+                     (json_int_t)core->fault.seed, "injected", injected);
+}
+
 json_t *ninja_status(struct ninja_core *core)
 {
     json_t *links = json_array();
-    json_t *fault;
 
     for (const struct ninja_link *link = core->links; link != NULL; link = link->next)
         json_array_append_new(links, link_status(link));
-    fault = core->config.fault[0] != '\0' ? json_string(core->config.fault) : json_null();
     return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
                      (json_int_t)(core->id >> 32), "rank", (json_int_t)(core->id & UINT32_MAX),
-                     "name", core->rank_name, "fault", fault, "fabrics", fabrics(core), "links",
-                     links);
+                     "name", core->rank_name, "fault", fault_status(core), "fabrics", fabrics(core),
+                     "links", links);
 }

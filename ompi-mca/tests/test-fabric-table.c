@@ -7,24 +7,27 @@
 
 #include <errno.h>
 
-/* Actions and next states in the order RESUME RENEW RELEASE IDLE TIMEOUT, written from the
- * protocol. */
+/* Actions and next states in the order RESUME RENEW RELEASE IDLE TIMEOUT BROKEN, written from
+ * the protocol. */
 static const struct ninja_fabric_transition expected[NINJA_FABRIC_STATES][NINJA_FABRIC_EVENTS] = {
     [NINJA_FABRIC_DOWN] = {{NINJA_FABRIC_DO_OPEN, NINJA_FABRIC_UP},
                            {NINJA_FABRIC_DO_OPEN, NINJA_FABRIC_UP},
                            {NINJA_FABRIC_DO_ANSWER, NINJA_FABRIC_DOWN},
+                           {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_DOWN},
                            {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_DOWN},
                            {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_DOWN}},
     [NINJA_FABRIC_UP] = {{NINJA_FABRIC_DO_ANSWER, NINJA_FABRIC_UP},
                          {NINJA_FABRIC_DO_REOPEN, NINJA_FABRIC_RELEASING},
                          {NINJA_FABRIC_DO_DRAIN, NINJA_FABRIC_RELEASING},
                          {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_UP},
-                         {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_UP}},
+                         {NINJA_FABRIC_DO_NOTHING, NINJA_FABRIC_UP},
+                         {NINJA_FABRIC_DO_BREAK, NINJA_FABRIC_RELEASING}},
     [NINJA_FABRIC_RELEASING] = {{NINJA_FABRIC_DO_RESUME_LATER, NINJA_FABRIC_RELEASING},
                                 {NINJA_FABRIC_DO_RESUME_LATER, NINJA_FABRIC_RELEASING},
                                 {NINJA_FABRIC_DO_JOIN, NINJA_FABRIC_RELEASING},
                                 {NINJA_FABRIC_DO_CLOSE, NINJA_FABRIC_DOWN},
-                                {NINJA_FABRIC_DO_FAIL, NINJA_FABRIC_RELEASING}},
+                                {NINJA_FABRIC_DO_FAIL, NINJA_FABRIC_RELEASING},
+                                {NINJA_FABRIC_DO_BREAK, NINJA_FABRIC_RELEASING}},
 };
 
 static void table_says_what_the_protocol_says(void **state)
@@ -125,18 +128,35 @@ static void configuration_is_checked(void **state)
                      -EINVAL);
 }
 
-static void faults_are_read(void **state)
+static void device_that_breaks_is_closed_at_once(void **state)
 {
-    struct ninja_fault fault;
-    char why[256];
+    open_path();
+    rig->device.blocked = true;
+    assert_true(rig_send(8));
+    ninja_gate_take(&rig->core->gate);
+    ninja_fabric_break(rig->fabric, "test", 0);
+    assert_int_equal(rig->fabric->state, NINJA_FABRIC_RELEASING);
+    assert_int_equal(rig->fabric->open_paths, 0);
+    ninja_gate_give(&rig->core->gate);
+    assert_int_equal(rig_messages(NINJA_MESSAGE_FABRIC_DOWN), 1);
+    assert_int_equal(rig_messages(NINJA_MESSAGE_CLOSED), 1);
+    assert_int_equal(rig_messages(NINJA_MESSAGE_MARKER), 0);
+    assert_ptr_equal(rig->link->send_path, &rig->link->lifeline_path);
+    /* What it had not taken leaves over the lifeline. */
+    assert_int_equal(rig->link->data.head->header.generation, 0);
+    assert_true(rig->link->data.head->handed);
+    assert_string_equal(rig->fabric->failure, "test");
+}
 
-    assert_int_equal(ninja_fault_parse(&fault, NULL, why, sizeof(why)), 0);
-    assert_int_equal(fault.reset, 0);
-    assert_int_equal(ninja_fault_parse(&fault, "reset=20,seed=4", why, sizeof(why)), 0);
-    assert_int_equal(fault.reset, 20);
-    assert_int_equal(ninja_fault_parse(&fault, "reset", why, sizeof(why)), -EINVAL);
-    assert_int_equal(ninja_fault_parse(&fault, "reset=2x", why, sizeof(why)), -EINVAL);
-    assert_int_equal(ninja_fault_parse(&fault, "melt=2", why, sizeof(why)), -EINVAL);
+static void device_that_breaks_while_it_drains_is_closed_at_once(void **state)
+{
+    open_path();
+    assert_true(rig_send(8)); /* never acknowledged */
+    handle(NINJA_FABRIC_RELEASE);
+    assert_int_equal(rig->path->state, NINJA_PATH_DRAINING);
+    handle(NINJA_FABRIC_BROKEN);
+    assert_int_equal(rig->path->state, NINJA_PATH_CLOSED);
+    assert_int_equal(rig->link->data.head->header.generation, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -150,7 +170,8 @@ int main(void)
         TEST(release_that_takes_too_long_goes_on),
         TEST(peers_know_the_old_name_until_the_fabric_is_closed),
         TEST(configuration_is_checked),
-        TEST(faults_are_read),
+        TEST(device_that_breaks_is_closed_at_once),
+        TEST(device_that_breaks_while_it_drains_is_closed_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,7 +63,7 @@ says "a missing HCA is named" "ib .*nosuch7"
 says "and the job runs all the same" "^received 42"
 
 job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_fault "melt=1"
-says "faults that cannot be read are explained" "reset=FRAMES"
+says "faults that cannot be read are explained" "KEY=NUMBER"
 
 job --mca pml ucx --mca btl ninja,self --mca pml_ucx_tls any --mca pml_ucx_devices any --mca osc ^ucx
 says "another pml that carries the messages is named" "pml/ucx carries the messages.*--am ninja"

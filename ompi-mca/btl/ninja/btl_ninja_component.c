@@ -106,8 +106,12 @@ static int ninja_register_parameters(void)
                    &config->agent);
     text_parameter(
         "fault",
-        "Fault injection for tests, as KEY=VALUE,...; keys: reset (a lifeline is broken for "
-        "every so many frames), seed (default: none)",
+        "Fault injection, for tests, as KEY=NUMBER,...; off by default. One of so many frames "
+        "meets "
+        "the fault: drop (lost, then its path breaks), duplicate, delay, reorder, reset (its path "
+        "breaks), kill (the device of its fabric is gone). hold: longest delay in milliseconds "
+        "(20); gone: milliseconds after which a killed device is back (500; 0: never); seed: of "
+        "the choices (another one for each job; it is printed)",
         &config->fault);
     unsigned_parameter("drain_limit",
                        "Milliseconds that a path may drain before it is closed by force",
@@ -226,7 +230,8 @@ static void limit_size(size_t *size, size_t limit, const char *name)
 {
     if (*size <= limit)
         return;
-    opal_output(0, "btl/ninja: btl_ninja_%s is %zu bytes, but no more than %zu can be: so it is now",
+    opal_output(0,
+                "btl/ninja: btl_ninja_%s is %zu bytes, but no more than %zu can be: so it is now",
                 name, *size, limit);
     *size = limit;
 }

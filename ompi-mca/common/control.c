@@ -162,12 +162,11 @@ static struct ninja_fabric *fabric_for_resume(struct ninja_core *core,
                                               const struct symvirt_fabric *asked)
 {
     struct ninja_fabric *fabric = find_fabric(core, asked);
-    const struct ninja_transport_ops *ucx = ninja_transport_find("ucx");
     unsigned char uuid[16];
 
-    if (fabric == NULL && ucx != NULL && parse_uuid(asked->uuid, uuid))
+    if (fabric == NULL && parse_uuid(asked->uuid, uuid))
         fabric = ninja_fabric_add(core, asked->name[0] != '\0' ? asked->name : asked->uuid, uuid,
-                                  ucx, asked->device);
+                                  &ninja_transport_verbs, asked->device);
     return fabric;
 }
 

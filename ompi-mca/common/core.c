@@ -52,9 +52,8 @@ const struct ninja_transport_ops *ninja_transport_find(const char *name)
 {
     static const struct ninja_transport_ops *const all[] = {
         &ninja_transport_tcp,
-#ifdef HAVE_TRANSPORT_UCX
+        &ninja_transport_verbs,
         &ninja_transport_ucx,
-#endif
     };
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

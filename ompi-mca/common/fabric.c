@@ -115,7 +115,7 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         (size_t)(transport - entry) >= sizeof(core->fabrics[0].name)) {
         snprintf(
             why, why_size,
-            "fabric '%s' is not understood: write NAME=TRANSPORT@DEVICE, such as ib=ucx@mlx5_0",
+            "fabric '%s' is not understood: write NAME=TRANSPORT@DEVICE, such as ib=verbs@mlx5_0",
             entry);
         return -EINVAL;
     }
@@ -124,7 +124,7 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         *device++ = '\0';
     ops = ninja_transport_find(transport);
     if (ops == NULL) {
-        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: tcp, ucx)",
+        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: verbs, ucx, tcp)",
                  entry, transport);
         return -EINVAL;
     }

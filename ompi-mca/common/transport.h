@@ -107,6 +107,7 @@ struct ninja_transport_ops {
 };
 
 extern const struct ninja_transport_ops ninja_transport_tcp;
+extern const struct ninja_transport_ops ninja_transport_verbs;
 extern const struct ninja_transport_ops ninja_transport_ucx;
 
 /* The transport called `name`, or NULL. */

@@ -27,7 +27,7 @@ enum setting_for { FOR_ALL, FOR_RDMA, FOR_SOFT_ROCE, FOR_TCP, FOR_SHM };
 /*
  * UCX takes any name: one that UCP itself does not know is offered to the transports later, and
  * ends in no more than a warning of UCX, "invalid configuration". So those `of_ucp` are checked
- * when a context is made; for the others test-transport-ucx asks ucx_info. Inside the program UCX
+ * when a context is made; for the others test-transport asks ucx_info. Inside the program UCX
  * calls them by another name than in the environment.
  */
 static const struct setting {

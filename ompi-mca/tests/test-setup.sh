@@ -55,10 +55,10 @@ says "a job without fabrics runs on the lifeline" "^received 42"
 job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_lifeline nosuch0
 says "a lifeline that does not exist is named" "no interface that is up matches 'nosuch0'"
 
-job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_fabrics "ib:ucx"
+job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_fabrics "ib:verbs"
 says "fabrics that cannot be read are explained" "NAME=TRANSPORT@DEVICE"
 
-job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_fabrics "ib=ucx@nosuch7"
+job --mca pml ob1 --mca btl ninja,self --mca btl_ninja_fabrics "ib=verbs@nosuch7"
 says "a missing HCA is named" "ib .*nosuch7"
 says "and the job runs all the same" "^received 42"
 

@@ -93,7 +93,7 @@ static int ninja_register_parameters(void)
     text_parameter("fabrics",
                    "Fabrics to use besides those that the guest agent names, as "
                    "NAME=TRANSPORT@DEVICE,...; transports: "
-                   "ucx (an RDMA device, by UCX), tcp (a second network interface)",
+                   "verbs (an RDMA device), ucx (the same by UCX), tcp (a second network interface)",
                    &config->fabrics);
     text_parameter(
         "control_dir",

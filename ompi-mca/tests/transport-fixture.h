@@ -1,16 +1,16 @@
 /*
- * For tests of the ucx transport: two ends that stand for the core above it, in one process.
+ * For tests of a transport alone: two ends that stand for the core above it, in one process.
  *
  * It answers what transport.h asks of the core in the simplest way that can check everything:
  * frames are numbered and filled with a pattern, each must come back and arrive at most once.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
-#ifndef NINJA_TEST_UCX_FIXTURE_H
-#define NINJA_TEST_UCX_FIXTURE_H
+#ifndef NINJA_TEST_TRANSPORT_FIXTURE_H
+#define NINJA_TEST_TRANSPORT_FIXTURE_H
 
 #include "../common/core.h"
-#include "../common/transport-ucx.h"
+#include "../common/transport.h"
 
 /* Frames that one end sends in a test. */
 #define FRAMES_MAX 4096
@@ -18,13 +18,16 @@
 /* Bytes where the payload of placed frames lands. */
 #define LANDING_SIZE (8U * NINJA_FRAME_PAYLOAD_MAX)
 
+/* What is tested. */
+extern const struct ninja_transport_ops *transport_ops;
+
 /* One end: a core without threads, one link, one path. */
 struct end {
     struct ninja_core core;
     struct ninja_link link;
     struct ninja_path path;
     struct ninja_transport *transport;
-    unsigned char address[NINJA_TRANSPORT_ADDRESS_MAX];
+    unsigned char address[NINJA_TRANSPORT_ADDRESS_MAX]; /* of the path that was prepared last */
     size_t address_size;
 
     struct ninja_frame *queue[FRAMES_MAX]; /* in the order of their numbers, from 1 */
@@ -50,7 +53,11 @@ void ends_close(struct end ends[2]);
 /* Opens the path of both ends, as OFFER and ACCEPT would; end 0 initiates. */
 void paths_open(struct end ends[2]);
 
-/* Opens the path of one end only. */
+/* Prepares the path of one end: its address is in `end` then. */
+void path_prepare_one(struct end *end);
+void path_forget_one(struct end *end);
+
+/* Opens the path of one end only; both have been prepared. */
 int path_open_one(struct end *end, struct end *peer, uint32_t generation, bool initiator);
 
 /* Closes the path of `end` and waits until the transport has answered. */

@@ -1,5 +1,5 @@
 /*
- * For tests of the ucx transport: the core that it talks to.
+ * For tests of a transport alone: the core that it talks to.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -11,7 +11,9 @@
 #include <time.h>
 #include <cmocka.h>
 
-#include "ucx-fixture.h"
+#include "transport-fixture.h"
+
+const struct ninja_transport_ops *transport_ops;
 
 static struct end *end_of(const struct ninja_path *path)
 {
@@ -160,15 +162,9 @@ static void end_open(struct end *end, uint64_t id, const char *device)
     end->path.link = &end->link;
     end->landing = malloc(LANDING_SIZE);
     assert_non_null(end->landing);
-    rc = ninja_transport_ucx.open(&end->core, device, &end->transport, why, sizeof(why));
+    rc = transport_ops->open(&end->core, device, &end->transport, why, sizeof(why));
     if (rc != 0)
         fail_msg("open %s: %s (%s)", device, why, strerror(-rc));
-    /* The addresses of this transport are the same for all paths. */
-    end->path.transport = end->transport;
-    assert_int_equal(
-        ninja_transport_ucx.path_prepare(&end->path, end->address, &end->address_size), 0);
-    ninja_transport_ucx.path_forget(&end->path);
-    end->path.transport = NULL;
 }
 
 void ends_open(struct end ends[2], const char *device)
@@ -182,8 +178,21 @@ void ends_close(struct end ends[2])
     for (int i = 0; i < 2; i++) {
         frames_reset(&ends[i]);
         free(ends[i].landing);
-        ninja_transport_ucx.close(ends[i].transport);
+        transport_ops->close(ends[i].transport);
     }
+}
+
+void path_prepare_one(struct end *end)
+{
+    end->path.transport = end->transport;
+    end->path.transport_data = NULL;
+    assert_int_equal(transport_ops->path_prepare(&end->path, end->address, &end->address_size), 0);
+}
+
+void path_forget_one(struct end *end)
+{
+    transport_ops->path_forget(&end->path);
+    end->path.transport = NULL;
 }
 
 int path_open_one(struct end *end, struct end *peer, uint32_t generation, bool initiator)
@@ -192,12 +201,11 @@ int path_open_one(struct end *end, struct end *peer, uint32_t generation, bool i
 
     end->closed = false;
     end->failed = 0;
-    end->path.transport = end->transport;
     end->path.generation = generation;
     end->path.nonce = UINT64_C(0x1234567800000000) + generation;
-    rc = ninja_transport_ucx.path_open(&end->path, peer->address, peer->address_size, initiator);
+    rc = transport_ops->path_open(&end->path, peer->address, peer->address_size, initiator);
     if (rc != 0)
-        end->path.transport = NULL;
+        path_forget_one(end);
     return rc;
 }
 
@@ -206,6 +214,8 @@ void paths_open(struct end ends[2])
     static uint32_t generation;
 
     generation++;
+    path_prepare_one(&ends[0]);
+    path_prepare_one(&ends[1]);
     assert_int_equal(path_open_one(&ends[1], &ends[0], generation, false), 0);
     assert_int_equal(path_open_one(&ends[0], &ends[1], generation, true), 0);
 }
@@ -213,7 +223,7 @@ void paths_open(struct end ends[2])
 void path_close_one(struct end ends[2], struct end *end)
 {
     if (end->path.transport != NULL)
-        ninja_transport_ucx.path_close(&end->path);
+        transport_ops->path_close(&end->path);
     WAIT_FOR(ends, end->closed);
 }
 
@@ -267,13 +277,13 @@ void frames_reset(struct end *end)
 void pump(struct end *end)
 {
     if (end->path.transport != NULL)
-        ninja_transport_ucx.path_pump(&end->path);
+        transport_ops->path_pump(&end->path);
 }
 
 void turn(struct end ends[2])
 {
     for (int i = 0; i < 2; i++) {
         pump(&ends[i]);
-        (void)ninja_transport_ucx.progress(ends[i].transport);
+        (void)transport_ops->progress(ends[i].transport);
     }
 }

@@ -1,6 +1,6 @@
 /*
- * Tests the ucx transport between two ends in one process: over shared memory and over UCX's TCP
- * on the loopback, or over the device that $NINJA_TEST_VERBS_DEVICE names.
+ * Tests a transport alone, between two ends in one process: ucx over shared memory and over UCX's
+ * TCP on the loopback, or what $NINJA_TEST_TRANSPORT names, such as verbs@rxe0.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -17,7 +17,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "ucx-fixture.h"
+#include "../common/transport-ucx.h"
+#include "transport-fixture.h"
 
 static const uint32_t sizes[] = {0,     1,      47,     48,     255,     256,
                                  4096,  8191,   8192,   8300,   65535,   65536,
@@ -153,7 +154,7 @@ static void test_sends_in_flight_are_bounded(void **state)
     /* The other end stands still. */
     for (unsigned i = 0; i < 1000; i++) {
         pump(&ends[0]);
-        (void)ninja_transport_ucx.progress(ends[0].transport);
+        (void)transport_ops->progress(ends[0].transport);
     }
     assert_in_range(ends[0].taken - ends[0].returned, 1, 32);
     assert_all_arrived(&ends[0], &ends[1]);
@@ -245,6 +246,9 @@ static void test_openings_of_one_side_do_no_harm(void **state)
         uint32_t generation = 1000 + round;
         int lonely = round % 3 == 0 ? 1 : 0;
 
+        path_prepare_one(&ends[0]);
+        path_prepare_one(&ends[1]);
+        path_forget_one(&ends[1 - lonely]);
         assert_int_equal(path_open_one(&ends[lonely], &ends[1 - lonely], generation, lonely == 0),
                          0);
         for (unsigned i = 0; i < 300; i++)
@@ -264,6 +268,10 @@ static void test_openings_of_one_side_do_no_harm(void **state)
 
 static void test_hello_with_wrong_nonce_is_ignored(void **state)
 {
+    if (transport_ops != &ninja_transport_ucx)
+        skip(); /* has no HELLO */
+    path_prepare_one(&ends[0]);
+    path_prepare_one(&ends[1]);
     assert_int_equal(path_open_one(&ends[1], &ends[0], 77, false), 0);
     ends[1].path.nonce++;
     assert_int_equal(path_open_one(&ends[0], &ends[1], 77, true), 0);
@@ -279,13 +287,15 @@ static void test_malformed_address_is_refused(void **state)
     static const unsigned char zeros[64];
     struct ninja_path *path = &ends[0].path;
 
-    path->transport = ends[0].transport;
-    assert_int_equal(ninja_transport_ucx.path_open(path, zeros, 3, true), -EPROTO);
-    assert_int_equal(ninja_transport_ucx.path_open(path, zeros, sizeof(zeros), true), -EPROTO);
+    path_prepare_one(&ends[1]);
+    path_prepare_one(&ends[0]);
+    assert_int_equal(transport_ops->path_open(path, zeros, 3, true), -EPROTO);
+    assert_int_equal(transport_ops->path_open(path, zeros, sizeof(zeros), true), -EPROTO);
     assert_int_equal(
-        ninja_transport_ucx.path_open(path, ends[1].address, ends[1].address_size - 1, true),
+        transport_ops->path_open(path, ends[1].address, ends[1].address_size - 1, true),
         -EPROTO);
-    path->transport = NULL;
+    path_forget_one(&ends[0]);
+    path_forget_one(&ends[1]);
 }
 
 static unsigned open_files(void)
@@ -333,20 +343,20 @@ static void test_event_file_wakes_a_sleeper(void **state)
         /* Until there is nothing left to do: then it sleeps. */
         do {
             for (unsigned idle = 0; idle < 20;) {
-                idle = ninja_transport_ucx.progress(ends[1].transport) == 0 ? idle + 1 : 0;
-                (void)ninja_transport_ucx.progress(ends[0].transport);
+                idle = transport_ops->progress(ends[1].transport) == 0 ? idle + 1 : 0;
+                (void)transport_ops->progress(ends[0].transport);
                 assert_true(ninja_now_ms() < limit);
             }
         } while (poll(&wait, 1, 20) != 0);
         frame_queue(&ends[0], NINJA_FRAME_DATA, 64, 0);
         pump(&ends[0]);
         while (poll(&wait, 1, 0) == 0) {
-            (void)ninja_transport_ucx.progress(ends[0].transport);
+            (void)transport_ops->progress(ends[0].transport);
             assert_true(ninja_now_ms() < limit);
         }
         while (ends[1].arrivals != ends[0].queued) {
-            (void)ninja_transport_ucx.progress(ends[0].transport);
-            (void)ninja_transport_ucx.progress(ends[1].transport);
+            (void)transport_ops->progress(ends[0].transport);
+            (void)transport_ops->progress(ends[1].transport);
             assert_true(ninja_now_ms() < limit);
         }
     }
@@ -374,11 +384,13 @@ static void test_killed_peer_fails_the_path(void **state)
         alarm(60);
         ends = calloc(2, sizeof(*ends));
         ends_open(ends, test_device);
+        path_prepare_one(&ends[1]);
         if (write(from_child[1], &ends[1].address_size, sizeof(size_t)) < 0 ||
             write(from_child[1], ends[1].address, sizeof(ends[1].address)) < 0 ||
             read(to_child[0], &ends[0].address_size, sizeof(size_t)) < 0 ||
-            read(to_child[0], ends[0].address, sizeof(ends[0].address)) < 0 ||
-            path_open_one(&ends[1], &ends[0], 5, false) != 0 || write(from_child[1], "o", 1) < 0)
+            read(to_child[0], ends[0].address, sizeof(ends[0].address)) < 0)
+            _exit(1);
+        if (path_open_one(&ends[1], &ends[0], 5, false) != 0 || write(from_child[1], "o", 1) < 0)
             _exit(1);
         while (ends[1].arrivals < 10)
             turn(ends);
@@ -388,6 +400,7 @@ static void test_killed_peer_fails_the_path(void **state)
     ends = calloc(2, sizeof(*ends));
     ends_open(ends, test_device);
     mine = &ends[0];
+    path_prepare_one(mine);
     assert_int_equal(read(from_child[0], &ends[1].address_size, sizeof(size_t)), sizeof(size_t));
     assert_int_equal(read(from_child[0], ends[1].address, sizeof(ends[1].address)),
                      sizeof(ends[1].address));
@@ -472,8 +485,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_killed_peer_fails_the_path),
     };
 
-    static const char *const devices[] = {"ucx-shm", "ucx-tcp:lo"};
-    const char *named = getenv("NINJA_TEST_VERBS_DEVICE");
+    static const char *const transports[] = {"ucx@ucx-shm", "ucx@ucx-tcp:lo"};
+    const char *named = getenv("NINJA_TEST_TRANSPORT");
     unsigned count = named != NULL ? 1 : 2;
     int failed = 0;
 
@@ -481,8 +494,12 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned i = 0; i < count; i++) {
-        test_device = named != NULL ? named : devices[i];
-        printf("# over %s\n", test_device);
+        const char *name = named != NULL ? named : transports[i];
+
+        transport_ops = strncmp(name, "verbs@", 6) == 0 ? &ninja_transport_verbs
+                                                        : &ninja_transport_ucx;
+        test_device = strchr(name, '@') != NULL ? strchr(name, '@') + 1 : "";
+        printf("# over %s\n", name);
         failed += cmocka_run_group_tests(tests, NULL, NULL);
     }
     return failed != 0;

@@ -1,0 +1,204 @@
+/*
+ * The verbs transport's paths: how they are prepared, opened, fail and close.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "transport-verbs.h"
+
+/* --- The table of paths ---------------------------------------------------------------------- */
+
+static struct verbs_path **bucket_of(const struct verbs_transport *transport, uint32_t queue_pair)
+{
+    return (struct verbs_path **)(uintptr_t)&transport->buckets[queue_pair % VERBS_BUCKETS];
+}
+
+struct verbs_path *verbs_path_find(const struct verbs_transport *transport, uint32_t queue_pair)
+{
+    struct verbs_path *vp = *bucket_of(transport, queue_pair);
+
+    while (vp != NULL && vp->queue_pair->qp_num != queue_pair)
+        vp = vp->next_in_bucket;
+    return vp;
+}
+
+static void add_path(struct verbs_path *vp)
+{
+    struct verbs_transport *transport = vp->transport;
+    struct verbs_path **bucket = bucket_of(transport, vp->queue_pair->qp_num);
+
+    vp->next_in_bucket = *bucket;
+    *bucket = vp;
+    vp->next = transport->paths;
+    if (vp->next != NULL)
+        vp->next->previous = vp;
+    transport->paths = vp;
+}
+
+static void remove_path(struct verbs_path *vp)
+{
+    struct verbs_transport *transport = vp->transport;
+    struct verbs_path **at = bucket_of(transport, vp->queue_pair->qp_num);
+
+    while (*at != vp)
+        at = &(*at)->next_in_bucket;
+    *at = vp->next_in_bucket;
+    if (vp->next != NULL)
+        vp->next->previous = vp->previous;
+    if (vp->previous != NULL)
+        vp->previous->next = vp->next;
+    else
+        transport->paths = vp->next;
+}
+
+/* --- Opening --------------------------------------------------------------------------------- */
+
+int verbs_path_prepare(struct ninja_path *path, void *address, size_t *size)
+{
+    struct verbs_transport *transport = (struct verbs_transport *)path->transport;
+    struct verbs_path *vp;
+    int rc;
+
+    if (transport->down)
+        return -ENETDOWN;
+    vp = calloc(1, sizeof(*vp));
+    if (vp == NULL)
+        return -ENOMEM;
+    vp->transport = transport;
+    vp->path = path;
+    vp->state = VERBS_PATH_PREPARED;
+    rc = verbs_queue_create(vp);
+    if (rc != 0) {
+        free(vp);
+        return rc;
+    }
+    add_path(vp);
+    path->transport_data = vp;
+    verbs_queue_address(vp, address);
+    *size = sizeof(struct verbs_address);
+    return 0;
+}
+
+void verbs_path_forget(struct ninja_path *path)
+{
+    struct verbs_path *vp = path->transport_data;
+
+    path->transport_data = NULL;
+    if (vp == NULL)
+        return;
+    remove_path(vp);
+    verbs_queue_destroy(vp);
+    free(vp);
+}
+
+int verbs_path_open(struct ninja_path *path, const void *address, size_t size, bool initiator)
+{
+    struct verbs_path *vp = path->transport_data;
+    struct verbs_address peer;
+    int rc;
+
+    if (size != sizeof(peer))
+        return -EPROTO;
+    memcpy(&peer, address, sizeof(peer));
+    if (peer.magic != VERBS_ADDRESS_MAGIC ||
+        peer.ethernet != (vp->transport->port.link_layer == IBV_LINK_LAYER_ETHERNET))
+        return -EPROTO;
+    rc = verbs_queue_connect(vp, &peer);
+    if (rc == 0)
+        vp->state = VERBS_PATH_LIVE;
+    return rc;
+}
+
+/* --- What is put off until progress() -------------------------------------------------------- */
+
+static void add_task(struct verbs_path *vp, enum verbs_task task)
+{
+    struct verbs_transport *transport = vp->transport;
+    uint64_t one = 1;
+
+    if (vp->tasks == 0) {
+        vp->next_task = transport->tasks;
+        transport->tasks = vp;
+    }
+    vp->tasks |= task;
+    if (transport->kicked)
+        return;
+    transport->kicked = true;
+    (void)!write(transport->kick_fd, &one, sizeof(one));
+}
+
+/*
+ * Ends `vp`: when the queue pair is destroyed and its completions are handled, nothing touches its
+ * memory any more.
+ */
+static void finish_closing(struct verbs_path *vp)
+{
+    struct verbs_transport *transport = vp->transport;
+    struct ninja_path *path = vp->path;
+    const unsigned all = transport->requests_max + transport->receive_count;
+
+    /* Before: some devices drop the completions of a queue pair that is destroyed, and with them
+     * our receive buffers. After: others leave them in the queue. */
+    verbs_poll(transport, all);
+    remove_path(vp);
+    verbs_queue_destroy(vp);
+    verbs_poll(transport, all);
+    verbs_sends_drop(vp);
+    verbs_receive_drop(vp);
+    free(vp);
+    path->transport_data = NULL;
+    ninja_path_closed(path);
+}
+
+void verbs_tasks_run(struct verbs_transport *transport)
+{
+    struct verbs_path *vp;
+
+    while ((vp = transport->tasks) != NULL) {
+        transport->tasks = vp->next_task;
+        vp->tasks = 0;
+        if (vp->state == VERBS_PATH_CLOSING)
+            finish_closing(vp);
+        else if (vp->failed)
+            ninja_path_failed(vp->path, vp->error, vp->why);
+    }
+}
+
+void verbs_path_fail(struct verbs_path *vp, int error, const char *why)
+{
+    if (vp->failed || vp->state != VERBS_PATH_LIVE)
+        return;
+    vp->failed = true;
+    vp->error = error;
+    snprintf(vp->why, sizeof(vp->why), "%s", why);
+    add_task(vp, VERBS_TASK_FAIL);
+}
+
+void verbs_path_pump(struct ninja_path *path)
+{
+    struct verbs_path *vp = path->transport_data;
+
+    if (vp != NULL)
+        verbs_pump(vp);
+}
+
+void verbs_path_close(struct ninja_path *path)
+{
+    struct verbs_path *vp = path->transport_data;
+
+    if (vp == NULL) {
+        ninja_path_closed(path);
+        return;
+    }
+    if (vp->state == VERBS_PATH_CLOSING)
+        return;
+    vp->state = VERBS_PATH_CLOSING;
+    verbs_queue_stop(vp);
+    add_task(vp, VERBS_TASK_CLOSE);
+}

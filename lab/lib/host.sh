@@ -1,8 +1,8 @@
 # Lab hosts: their processor group, their set-up and calls to their libvirtd.
 # SPDX-License-Identifier: BSD-3-Clause
 
-# Name of this lab's control group: labs with different state directories do not share one.
-cpu_group_name() { echo "ninja-lab-$(printf %s "$LAB_STATE" | sha256sum | cut -c1-8)"; }
+# Name of this lab's control group: labs with different state directories, or in different roots, do not share one.
+cpu_group_name() { echo "ninja-lab-$(stat -c %i /)-$(printf %s "$LAB_STATE" | sha256sum | cut -c1-8)"; }
 
 # cpu_group_make: a group whose guests together get half of what one other busy process gets. Prints the file that
 # takes the ids of its threads (version 1) or of its processes (version 2), or nothing where there are no such groups.

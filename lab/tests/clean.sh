@@ -12,7 +12,7 @@ traces() {
     pgrep -af -- "$NINJA_LAB_STATE" | grep -v pgrep
     # Network devices reach the machine's own namespace only by mistake.
     ip -br link | awk '{ print $1 }' | grep -E '^(wan-|far-|lan-|f-|fabric|br-|gre-|vnet|observer|private|public)'
-    ls -d "/sys/fs/cgroup/cpu/ninja-lab-$(printf %s "$NINJA_LAB_STATE" | sha256sum | cut -c1-8)" 2>/dev/null
+    ls -d "/sys/fs/cgroup/cpu/ninja-lab-$(stat -c %i /)-$(printf %s "$NINJA_LAB_STATE" | sha256sum | cut -c1-8)" 2>/dev/null
 }
 
 # A process that was just killed may take a moment to vanish.

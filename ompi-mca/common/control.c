@@ -22,6 +22,8 @@
 #include <symvirt.h>
 
 #include "core.h"
+#include "lifeline.h"
+#include "moved.h"
 #include "status.h"
 
 /* The application is given so long to look after an event itself. */
@@ -38,6 +40,7 @@ struct ninja_control {
     atomic_bool stop;
     int epoll_fd;
     int wake_fd;
+    int moved_fd;          /* tells that this machine was moved; negative: it cannot be known */
     int transports_fd;     /* an epoll instance over the event_fd of every transport */
     bool transports_armed; /* transports_fd is in epoll_fd's set with EPOLLIN */
     uint64_t rearm_at_ms;
@@ -350,6 +353,17 @@ static int keep_time(struct ninja_control *control)
     return shorter(timeout, symvirt_client_timeout_ms(control->client));
 }
 
+/* Network interfaces changed somehow. */
+static void handle_moved(struct ninja_control *control)
+{
+    if (!ninja_moved_read(control->moved_fd))
+        return;
+    ninja_log(control->core, 2, "this machine announces itself: lifelines are connected anew");
+    ninja_control_enter(control->core);
+    ninja_lifeline_renew_all(control->core);
+    ninja_control_leave(control->core);
+}
+
 static void open_fabrics(struct ninja_core *core)
 {
     ninja_control_enter(core);
@@ -375,6 +389,8 @@ static void *run(void *argument)
 
             if (events[i].data.fd == control->wake_fd)
                 (void)!read(control->wake_fd, &value, sizeof(value));
+            else if (events[i].data.fd == control->moved_fd)
+                handle_moved(control);
             else if (events[i].data.fd == control->transports_fd)
                 transports = true;
         }
@@ -401,6 +417,7 @@ int ninja_control_create(struct ninja_core *core)
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     control->transports_fd = epoll_create1(EPOLL_CLOEXEC);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    control->moved_fd = ninja_moved_open();
     core->control = control;
     if (control->epoll_fd < 0 || control->transports_fd < 0 || control->wake_fd < 0)
         goto failed;
@@ -411,6 +428,11 @@ int ninja_control_create(struct ninja_core *core)
     if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->transports_fd, &event) != 0)
         goto failed;
     control->transports_armed = true;
+    /* Without it a move is noticed later, by segments that nobody acknowledges. */
+    event.data.fd = control->moved_fd;
+    if (control->moved_fd >= 0 &&
+        epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->moved_fd, &event) != 0)
+        goto failed;
     return 0;
 
 failed:
@@ -526,6 +548,8 @@ void ninja_control_destroy(struct ninja_core *core)
         close(control->transports_fd);
     if (control->wake_fd >= 0)
         close(control->wake_fd);
+    if (control->moved_fd >= 0)
+        close(control->moved_fd);
     free(control);
     core->control = NULL;
 }

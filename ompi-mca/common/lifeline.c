@@ -35,9 +35,11 @@
 #define RETRY_MAX_MS        1000
 /* How often a connection is examined on which nothing was acknowledged since the last time. */
 #define EXAMINE_MS 200
+/* A connection that is younger than this is not replaced because the machine was moved. */
+#define RENEW_AGE_MS 1000
 /*
- * So many retransmissions in vain, and a second connection is tried beside the first. One or two are
- * lost on a crowded link too, where a new connection would only add to the crowd.
+ * So many retransmissions in vain, and a second connection is tried beside the first. One or two
+ * are lost on a crowded link too, where a new connection would only add to the crowd.
  */
 #define TROUBLE_RETRANSMITS 3
 
@@ -53,6 +55,7 @@ struct ninja_lifeline {
     unsigned retry_ms;
     uint64_t retry_at_ms; /* 0: no attempt is planned */
     uint64_t attempt_until_ms;
+    uint64_t adopted_at_ms; /* when `current` became the one */
     uint64_t examine_at_ms;
     uint64_t examined_data; /* acknowledged then */
     uint64_t examined_control;
@@ -125,7 +128,8 @@ static void adopt(struct ninja_link *link, struct ninja_tcp_stream *stream,
     lifeline->retry_at_ms = 0;
     lifeline->refused_since_ms = 0;
     lifeline->vain_attempts = 0;
-    lifeline->examine_at_ms = ninja_now_ms() + EXAMINE_MS;
+    lifeline->adopted_at_ms = ninja_now_ms();
+    lifeline->examine_at_ms = lifeline->adopted_at_ms + EXAMINE_MS;
     if (old != stream)
         ninja_tcp_stream_close(old);
     ninja_link_acknowledged(link, &link->data, greeting->data_received);
@@ -405,6 +409,16 @@ void ninja_lifeline_reset(struct ninja_link *link)
         return;
     on_broken(stream, -ECONNRESET);
     ninja_tcp_stream_close(stream);
+}
+
+void ninja_lifeline_renew_all(struct ninja_core *core)
+{
+    uint64_t now = ninja_now_ms();
+
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next)
+        if (ninja_tcp_stream_established(link->lifeline->current) &&
+            now - link->lifeline->adopted_at_ms >= RENEW_AGE_MS)
+            connect_now(link);
 }
 
 /*

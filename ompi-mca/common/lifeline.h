@@ -48,6 +48,14 @@ const char *ninja_lifeline_state(const struct ninja_link *link);
  * (0: none). */
 uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now);
 
+/*
+ * This machine was moved: what its peers sent while it stood still is lost, and their TCP will wait
+ * before it sends that again. Each connected lifeline tries a new connection beside the old one, on
+ * which both ends replay at once. May be called again while the machine announces itself. The gate
+ * is held.
+ */
+void ninja_lifeline_renew_all(struct ninja_core *core);
+
 /* Breaks the connection as if the network had: fault injection. */
 void ninja_lifeline_reset(struct ninja_link *link);
 

@@ -12,25 +12,60 @@ job_lab_up() {
     local payload=$NINJA_LAB_STATE.payload
     make -s -C "$build" install DESTDIR="$payload" >"$NINJA_LAB_STATE.install" 2>&1 ||
         fail "make install: $(tail -n 5 "$NINJA_LAB_STATE.install")"
-    lab_up --payload "$payload" "$@"
+    (lab_up --payload "$payload" "$@")
+    local status=$?
     rm -rf "$payload" "$NINJA_LAB_STATE.install"
+    ((status == 0)) || exit "$status"
     "$lab" observe --listen "$observer" --json "$NINJA_LAB_STATE/observer.json" >"$NINJA_LAB_STATE/observer.log" 2>&1 &
-    observer_pid=$!
+    vms_note
+    vm_open node1
+    vm_open node2
 }
 
-host_of() { "$lab" status | awk -v vm="$1" '/^host/ { host = $2 } $1 == vm { print host }'; }
-hca_mac() { "$lab" status | awk -v vm="$1" '$1 == vm { sub(/^hca=/, "", $4); print $4 }'; }
+# What 'lab status' says of the VMs; they do not move in these tests.
+declare -A vm_host vm_mac vm_in vm_out
+vms_note() {
+    local vm host mac
+    while read -r vm host mac; do
+        vm_host[$vm]=$host vm_mac[$vm]=$mac
+    done < <("$lab" status | awk '/^host/ { host = $2 } /^ / { sub(/^hca=/, "", $4); print $1, host, $4 }')
+}
+
+# vm_open VM: a shell in VM that stays open for in_vm: a new ssh session for each question would cost more than the answer.
+vm_open() {
+    local vm=$1 in out
+    mkfifo "$NINJA_LAB_STATE/$vm.in" "$NINJA_LAB_STATE/$vm.out"
+    "$lab" ssh "$vm" 'while IFS= read -r line; do eval "$line" </dev/null; printf "\nend %d\n" $?; done' \
+        <"$NINJA_LAB_STATE/$vm.in" >"$NINJA_LAB_STATE/$vm.out" 2>"$NINJA_LAB_STATE/$vm.err" &
+    exec {in}>"$NINJA_LAB_STATE/$vm.in" {out}<"$NINJA_LAB_STATE/$vm.out"
+    vm_in[$vm]=$in vm_out[$vm]=$out
+}
+
+# in_vm VM COMMAND: prints what COMMAND (one line) prints in VM; its exit code, or 124 after 60 s without a line.
+in_vm() {
+    local line output=''
+    echo "$2" >&"${vm_in[$1]}"
+    # All of it is read before anything is printed: whoever reads that may end early.
+    while IFS= read -r -t 60 line <&"${vm_out[$1]}"; do
+        if [[ $line =~ ^end\ ([0-9]+)$ ]]; then
+            [[ -z $output ]] || printf %s "$output"
+            return "${BASH_REMATCH[1]}"
+        fi
+        [[ -z $line ]] || output+=$line$'\n'
+    done
+    return 124
+}
 
 # ctl VM COMMAND ARG...: asks the agent of VM, or libvirt about it.
 ctl() {
     local vm=$1
     shift
     timeout 150 "$guestctl" --connect \
-        "qemu+unix:///system?socket=$NINJA_LAB_STATE/hosts/$(host_of "$vm")/run/libvirt-sock" \
+        "qemu+unix:///system?socket=$NINJA_LAB_STATE/hosts/${vm_host[$vm]}/run/libvirt-sock" \
         --uuid "$fabric_uuid" "$vm" "$@"
 }
 # announce VM: tells the agent which device its fabric has, as it is at the start.
-announce() { ctl "$1" resume ib0 --epoch 1 --mac "$(hca_mac "$1")"; }
+announce() { ctl "$1" resume ib0 --epoch 1 --mac "${vm_mac[$1]}"; }
 
 # job_start PER_NODE SOAK_ARG...: ninja-soak on node1 and node2, until job_end.
 job_start() {
@@ -43,7 +78,7 @@ job_start() {
 }
 
 # status VM: what the ranks in VM say.
-status() { "$lab" ssh "$1" ninja-rankctl status --json; }
+status() { in_vm "$1" 'ninja-rankctl status --json'; }
 # The links between the nodes are all on $1, seen from both nodes. Ranks are placed by turns, so those of one node are
 # all even or all odd; their links among themselves carry no data (shared memory does).
 links_are_on() {
@@ -52,6 +87,14 @@ links_are_on() {
         status "$vm" 2>/dev/null | jq -e --arg on "$1" '[.. | objects | select(has("links")) | .rank as $own | .links[] |
             select(.rank % 2 != $own % 2) | .transport] | length >= 1 and all(.[]; . == $on)' >/dev/null || return 1
     done
+}
+# switches_to TRANSPORT: how often a rank has said that a link went there.
+switches_to() { grep -c -- "-> $1 at sequence" "$NINJA_LAB_STATE/job.log"; }
+switches_are() { (($(switches_to "$1") >= $2)); }
+# links_switch SECONDS TRANSPORT BEFORE: each rank says that its link has gone there since there were BEFORE switches; only
+# then is it asked where it is.
+links_switch() {
+    until_true "$1" switches_are "$2" $(($3 + 2)) && until_true 10 links_are_on "$2"
 }
 job_runs() { kill -0 "$job_pid" 2>/dev/null; }
 
@@ -68,24 +111,13 @@ job_end() {
 }
 
 # device_counter VM: "INSTANCE PACKETS" of its HCA; the instance is the number of its network interface, never used twice.
-device_counter() {
-    "$lab" ssh "$1" 'echo $(cat /sys/class/net/hca0/ifindex /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts)'
-}
+packets=/sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts
+device_counter() { in_vm "$1" "echo \$(cat /sys/class/net/hca0/ifindex $packets)"; }
 # The packets of VM's HCA go up, by at least $2 within $3 s.
 counter_grows() {
-    local before after
-    read -r _ before < <(device_counter "$1")
-    for ((second = 0; second < $3; second++)); do
-        sleep 1
-        read -r _ after < <(device_counter "$1")
-        ((after - before >= $2)) && return 0
-    done
-    return 1
+    in_vm "$1" "read -r from <$packets; n=0; while sleep 0.1; do read -r to <$packets; [ \$((to - from)) -lt $2 ] || break; \
+        n=\$((n + 1)); [ \$n -lt $(($3 * 10)) ] || break; done; [ \$((to - from)) -ge $2 ]"
 }
 counter_stands_still() {
-    local before after
-    before=$(device_counter "$1")
-    sleep 1.5
-    after=$(device_counter "$1")
-    [[ $before == "$after" ]] || { echo "$before, then $after"; return 1; }
+    in_vm "$1" "read -r from <$packets; sleep 1.5; read -r to <$packets; echo \"\$from, then \$to\"; [ \$from = \$to ]"
 }

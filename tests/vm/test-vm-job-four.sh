@@ -3,19 +3,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 . "$(dirname "$0")/job-common.sh"
 job_lab_up
-mac=$(hca_mac node1)
+mac=${vm_mac[node1]}
 announce node1 && announce node2 || fail "the agents do not answer"
 job_start 2
 check "the job is on verbs" until_true 90 links_are_on ib0
 
 # A foreign holder: named, in time, and the job is unharmed.
-"$lab" ssh node1 'exec >/dev/null 2>&1 </dev/null; ibv_asyncwatch -d rxe0 & echo $! >/tmp/holder; sleep 1'
+in_vm node1 'ibv_asyncwatch -d rxe0 >/dev/null 2>&1 & echo $! >/tmp/holder; sleep 1'
 begin=$SECONDS
 ctl node1 release ib0 --mac "$mac" >"$NINJA_LAB_STATE/refused" 2>&1 && fail "released although it is held"
 check "the holder is named" grep -q ibv_asyncwatch "$NINJA_LAB_STATE/refused"
 check_between "seconds until refused" $((SECONDS - begin)) 0 12
 check "the job is on verbs (again)" until_true 60 links_are_on ib0
-"$lab" ssh node1 'kill $(cat /tmp/holder)'
+in_vm node1 'kill $(cat /tmp/holder)'
 
 ctl node1 release ib0 --mac "$mac" || fail "release"
 check "the job goes on over TCP" until_true 20 links_are_on lifeline

@@ -19,19 +19,33 @@ fail() {
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 remember() { echo "$1 $(start_time "$1")" >>"$pids"; }
 
-# Ends what the demo (this one or one that was killed) started beside the lab.
-demo_end_processes() {
+# limited SECONDS COMMAND...: runs it under a time limit and remembers it: if the demo is killed, the next one ends it.
+limited() {
+    timeout "$@" </dev/null &
+    remember $!
+    wait $!
+}
+
+# Prints which of the remembered processes are still there.
+remembered_left() {
     local pid start
-    [ -f "$pids" ] || return 0
     while read -r pid start; do
-        [ "$(start_time "$pid")" = "$start" ] && [ -n "$start" ] && kill "$pid" 2>/dev/null
+        [ -z "$start" ] || [ "$(start_time "$pid")" != "$start" ] || echo "$pid"
     done <"$pids"
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        while read -r pid start; do
-            [ "$(start_time "$pid")" != "$start" ] || continue 2
-        done <"$pids" && break
-        sleep 0.3
-    done 2>/dev/null
+}
+
+# Ends what the demo (this one or one that was killed) started beside the lab. timeout(1) hands the signal on to all that
+# its command has started.
+demo_end_processes() {
+    local try left
+    [ -f "$pids" ] || return 0
+    for ((try = 0; try < 50; try++)); do
+        left=$(remembered_left)
+        [ -n "$left" ] || break
+        [ "$try" -ne 0 ] || kill $left 2>/dev/null
+        [ "$try" -ne 40 ] || kill -KILL $left 2>/dev/null
+        sleep 0.2
+    done
     rm -f "$pids"
 }
 
@@ -47,7 +61,7 @@ demo_clean() {
 quietly() {
     local log=$out/$1.log
     shift
-    timeout 900 "$@" >"$log" 2>&1 </dev/null || { tail -n 30 "$log"; fail "failed: $* (all of it: $log)"; }
+    limited 900 "$@" >"$log" 2>&1 || { tail -n 30 "$log"; fail "failed: $* (all of it: $log)"; }
 }
 
 demo_build() {
@@ -62,7 +76,7 @@ demo_build() {
 }
 
 demo_cloud_up() {
-    timeout 600 "$lab" up --payload "$build/payload" || fail "the cloud did not come up"
+    limited 600 "$lab" up --payload "$build/payload" || fail "the cloud did not come up"
     cloud_is_up=yes
 }
 
@@ -153,7 +167,7 @@ demo_wait_for_verbs() {
 }
 
 demo_move() {
-    timeout 400 "$ninjactl" migrate cluster --to "$1" || fail "the move to $1 did not end well: ninjactl explain MOVE tells more"
+    limited 400 "$ninjactl" migrate cluster --to "$1" || fail "the move to $1 did not end well: ninjactl explain MOVE tells more"
 }
 
 demo_end_job() {

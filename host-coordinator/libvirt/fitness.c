@@ -32,11 +32,11 @@ static int check_cpu(virConnectPtr to, virConnectPtr from, const char *xml, char
         char *model = here ? domxml_text(here, "/capabilities/host/cpu/model") : NULL;
         char *peer = there ? domxml_text(there, "/capabilities/host/cpu/model") : NULL;
 
-        if (!model || !peer || strcmp(model, peer)) {
+        if (!model || !peer || !model[0] || strcmp(model, peer)) {
             sentence_set(error,
                          "it uses its host's processor as it is (host-passthrough), and the "
                          "destination's is another one (%s, %s)",
-                         model ? model : "unknown", peer ? peer : "unknown");
+                         model && model[0] ? model : "unknown", peer && peer[0] ? peer : "unknown");
             rc = -EINVAL;
         }
         free(here), free(there), free(model), free(peer);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "counters.h"
 #include "fabric.h"
 #include "fault.h"
 #include "gate.h"
@@ -124,6 +125,7 @@ struct ninja_core {
     bool lost_links;     /* some link has failed since the upper layer last looked */
 
     struct ninja_fault fault;
+    struct ninja_stalls stalls;
     struct ninja_control *control;
     const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
 };
@@ -191,6 +193,9 @@ NINJA_API int ninja_core_get(struct ninja_link *link, void *local, uint64_t remo
 /* The link keeps so much for replay, with completions outstanding, that no new frames should be
  * made now. */
 NINJA_API bool ninja_core_congested(struct ninja_link *link);
+
+/* What was counted so far. Takes the gate itself. */
+NINJA_API void ninja_core_counters(struct ninja_core *core, struct ninja_counters *counters);
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 uint64_t ninja_now_ms(void);

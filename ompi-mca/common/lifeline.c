@@ -62,6 +62,7 @@ struct ninja_lifeline {
     unsigned round_trip_ms;    /* of the last connection, as TCP measured it */
     unsigned vain_attempts;    /* in a row that nobody answered */
     uint64_t refused_since_ms; /* of an unbroken row of refusals; 0: none */
+    uint64_t gap_since_us;     /* frames wait, and there was a connection before; 0: no */
 };
 
 static struct ninja_tcp *tcp_of(const struct ninja_core *core)
@@ -73,6 +74,16 @@ static void plan_retry(struct ninja_link *link, unsigned milliseconds)
 {
     link->lifeline->retry_at_ms = ninja_now_ms() + milliseconds;
     ninja_core_wake_control(link->core);
+}
+
+/* Frames of our half-link wait, and the connection is gone. */
+static void note_gap(struct ninja_link *link)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+
+    if (lifeline->gap_since_us == 0 && lifeline->number > 0 && link->data.head != NULL &&
+        link->send_path == &link->lifeline_path)
+        lifeline->gap_since_us = ninja_now_us();
 }
 
 /* How long an answer may take. */
@@ -130,6 +141,10 @@ static void adopt(struct ninja_link *link, struct ninja_tcp_stream *stream,
     lifeline->vain_attempts = 0;
     lifeline->adopted_at_ms = ninja_now_ms();
     lifeline->examine_at_ms = lifeline->adopted_at_ms + EXAMINE_MS;
+    if (lifeline->gap_since_us != 0) {
+        ninja_stall_note(link->core, lifeline->gap_since_us);
+        lifeline->gap_since_us = 0;
+    }
     if (old != stream)
         ninja_tcp_stream_close(old);
     ninja_link_acknowledged(link, &link->data, greeting->data_received);
@@ -247,6 +262,7 @@ static void on_broken(struct ninja_tcp_stream *stream, int error)
     if (was_current) {
         lifeline->current = NULL;
         lifeline->retry_ms = RETRY_FIRST_MS;
+        note_gap(link);
     }
     if (link->peer_gone || link->failed || lifeline->current != NULL)
         return;
@@ -272,9 +288,12 @@ static void lifeline_pump(struct ninja_path *path)
 
     if (ninja_tcp_stream_established(link->lifeline->current))
         ninja_tcp_stream_pump(link->lifeline->current);
-    else if (link->lifeline->current == NULL && link->lifeline->retry_at_ms == 0 &&
-             (link->data.cursor != NULL || link->control.cursor != NULL))
-        connect_now(link);
+    else if (link->lifeline->current == NULL &&
+             (link->data.cursor != NULL || link->control.cursor != NULL)) {
+        note_gap(link);
+        if (link->lifeline->retry_at_ms == 0)
+            connect_now(link);
+    }
 }
 
 static int lifeline_progress(struct ninja_transport *transport)

@@ -282,6 +282,8 @@ static void accept_frame(struct ninja_link *link, struct ninja_channel *channel,
 /* Accepts the early frames whose turn has come. */
 static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
 {
+    if (channel->early == NULL)
+        return;
     while (channel->early != NULL && channel->early->header.sequence == channel->received + 1) {
         struct ninja_early_frame *early = channel->early;
 
@@ -294,6 +296,10 @@ static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
         channel->early_bytes -= early->placed ? 0 : early->header.length;
         accept_frame(link, channel, &early->header, early->placed ? NULL : early->payload);
         free(early);
+    }
+    if (channel->early == NULL && channel == &link->data && link->gap_since_us != 0) {
+        ninja_stall_note(link->core, link->gap_since_us);
+        link->gap_since_us = 0;
     }
 }
 
@@ -312,6 +318,8 @@ static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
                   link->peer);
         abort(); /* a frame dropped here would not be sent again on a healthy path */
     }
+    if (channel->early == NULL && channel == &link->data)
+        link->gap_since_us = ninja_now_us();
     early->header = *header;
     early->placed = payload == NULL;
     if (size > 0)
@@ -358,12 +366,20 @@ static void receive_numbered(struct ninja_path *path, struct ninja_channel *chan
     check_drained(link);
 }
 
+static void count_received(struct ninja_path *path, const struct ninja_frame_header *header)
+{
+    unsigned slot = path->fabric == NULL ? 0 : path->fabric->slot + 1;
+
+    path->link->counters.frames_received[slot]++;
+    path->link->counters.bytes_received[slot] += header->length;
+}
+
 void ninja_path_received(struct ninja_path *path, const struct ninja_frame_header *header,
                          const void *payload)
 {
     struct ninja_link *link = path->link;
 
-    link->counters.frames_received[path->fabric == NULL ? 0 : path->fabric->slot + 1]++;
+    count_received(path, header);
     switch (header->type) {
     case NINJA_FRAME_ACK:
         ninja_link_acknowledged(link, &link->data, header->acknowledged);
@@ -402,7 +418,7 @@ void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header 
     path->landing_cancelled = false;
     if (cancelled)
         return;
-    link->counters.frames_received[path->fabric == NULL ? 0 : path->fabric->slot + 1]++;
+    count_received(path, header);
     early = find_early(&link->data, header->sequence);
     if (early != NULL) {
         /* A copy of this frame came by another path and waited for us. */

@@ -55,6 +55,7 @@ struct ninja_link_counters {
     uint64_t frames_sent[NINJA_FABRICS_MAX + 1]; /* index 0: the lifeline, then by fabric slot */
     uint64_t bytes_sent[NINJA_FABRICS_MAX + 1];
     uint64_t frames_received[NINJA_FABRICS_MAX + 1];
+    uint64_t bytes_received[NINJA_FABRICS_MAX + 1];
     uint64_t replayed;
     uint64_t duplicates;
     uint64_t switches;
@@ -84,6 +85,7 @@ struct ninja_link {
     bool failed;           /* given up */
     bool loss_told;        /* the upper layer knows */
     unsigned gets_waiting; /* gets whose data has not all come */
+    uint64_t gap_since_us; /* a frame has arrived and an earlier one has not; 0: in order */
     size_t inbox_bytes;    /* undelivered messages taken in by the control thread */
     struct ninja_link_counters counters;
 };

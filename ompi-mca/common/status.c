@@ -49,9 +49,11 @@ json_t *ninja_status_fabrics(struct ninja_core *core)
 
 static json_t *traffic(const struct ninja_link *link, unsigned slot)
 {
-    return json_pack("{s:I, s:I, s:I}", "frames_sent", (json_int_t)link->counters.frames_sent[slot],
-                     "bytes_sent", (json_int_t)link->counters.bytes_sent[slot], "frames_received",
-                     (json_int_t)link->counters.frames_received[slot]);
+    return json_pack("{s:I, s:I, s:I, s:I}", "frames_sent",
+                     (json_int_t)link->counters.frames_sent[slot], "bytes_sent",
+                     (json_int_t)link->counters.bytes_sent[slot], "frames_received",
+                     (json_int_t)link->counters.frames_received[slot], "bytes_received",
+                     (json_int_t)link->counters.bytes_received[slot]);
 }
 
 static json_t *link_status(const struct ninja_link *link)
@@ -98,14 +100,25 @@ static json_t *fault_status(const struct ninja_core *core)
                      (json_int_t)core->fault.seed, "injected", injected);
 }
 
+static json_t *stall_status(const struct ninja_core *core)
+{
+    json_t *counts = json_array();
+
+    for (unsigned i = 0; i < NINJA_STALL_BUCKETS; i++)
+        json_array_append_new(counts, json_integer((json_int_t)core->stalls.bucket[i]));
+    return json_pack("{s:o, s:f, s:f}", "counts", counts, "longest_ms",
+                     (double)core->stalls.longest_us / 1000.0, "total_ms",
+                     (double)core->stalls.total_us / 1000.0);
+}
+
 json_t *ninja_status(struct ninja_core *core)
 {
     json_t *links = json_array();
 
     for (const struct ninja_link *link = core->links; link != NULL; link = link->next)
         json_array_append_new(links, link_status(link));
-    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
+    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
                      (json_int_t)(core->id >> 32), "rank", (json_int_t)(core->id & UINT32_MAX),
-                     "name", core->rank_name, "fault", fault_status(core), "fabrics", fabrics(core),
-                     "links", links);
+                     "name", core->rank_name, "fault", fault_status(core), "stalls",
+                     stall_status(core), "fabrics", fabrics(core), "links", links);
 }

@@ -35,7 +35,7 @@ fault_run_once() {
     NETNS_MCA=(--mca btl_ninja_fault "$rates,seed=$seed") NETNS_LIMIT=$((seconds + 40))
     netns_mpirun_start "$ranks" "$netns_programs/ninja-soak" --duration 0 --seed "$seed" \
         --max-size "${NINJA_FAULT_SIZE:-8M}" --stall-limit 15 --json "$netns_dir/soak.json"
-    netns_until 20 netns_ranks_listen "$ranks" || netns_fail "the ranks do not listen"
+    netns_until 40 netns_ranks_listen "$ranks" || netns_fail "the ranks do not listen"
     sleep "$seconds"
     netns_until 20 fault_enough "$rates" "$least" ||
         netns_fail "hardly any fault was injected: $(cat "$netns_dir/faults.json")"

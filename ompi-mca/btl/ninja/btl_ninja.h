@@ -54,6 +54,9 @@ OBJ_CLASS_DECLARATION(mca_btl_ninja_fragment_t);
 /* Our component as the framework's macros want it. */
 #define MCA_BTL_NINJA_VERSION (&mca_btl_ninja_component.super.btl_version)
 
+/* Registers the performance variables (btl_ninja_pvar.c). */
+void mca_btl_ninja_register_variables(void);
+
 /* Called by the core: a message has arrived, a peer is lost. */
 void mca_btl_ninja_receive(struct ninja_link *link, uint8_t tag, const void *payload, size_t size);
 void mca_btl_ninja_lost(struct ninja_link *link, int error);

@@ -147,6 +147,7 @@ static int ninja_register_parameters(void)
         MCA_BASE_VAR_TYPE_INT, NULL, 0, 0, OPAL_INFO_LVL_4, MCA_BASE_VAR_SCOPE_LOCAL,
         &config->verbose);
     register_module_parameters();
+    mca_btl_ninja_register_variables();
     return OPAL_SUCCESS;
 }
 

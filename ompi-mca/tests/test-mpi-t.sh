@@ -1,0 +1,57 @@
+#!/bin/bash
+# Performance and control variables are there for MPI_T, count the traffic, and see replays and stalls.
+# SPDX-License-Identifier: BSD-3-Clause
+set -u
+components=$PWD/components
+system=$(ompi_info --parsable --path pkglibdir | sed 's/^path:pkglibdir://')
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export LD_LIBRARY_PATH=$PWD/.libs:$PWD/../symvirt/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_mca_base_component_path=$components:$system
+export OMPI_MCA_pml=ob1 OMPI_MCA_btl=ninja,self OMPI_MCA_osc=^ucx
+export OMPI_MCA_btl_ninja_control_dir=$work/ranks OMPI_MCA_btl_ninja_agent=none
+export OMPI_MCA_btl_ninja_lifeline=lo OMPI_MCA_btl_ninja_fabrics=fast=tcp@lo
+"${MPICC:-mpicc}" -o "$work/read" "${srcdir:-.}/tests/mpi-t-read.c" || exit 99
+
+# Runs the reader with the options given; fails the test if it does.
+job() {
+    timeout 60 mpirun --oversubscribe -n 2 --mca mpi_yield_when_idle 1 "$@" "$work/read" \
+        >"$work/log" 2>&1 </dev/null && return
+    echo "FAILED: $*"
+    cat "$work/log"
+    exit 1
+}
+
+# The sum of the values of variable $1.
+value() {
+    awk -v name="$1" '$1 == name { for (i = 2; i <= NF; i++) sum += $i; print sum + 0 }' "$work/log"
+}
+
+# $1 says what; the rest is a condition for test(1).
+check() {
+    local what=$1
+    shift
+    if [ "$@" ]; then
+        echo "ok: $what"
+    else
+        echo "FAILED: $what: $*"
+        cat "$work/log"
+        exit 1
+    fi
+}
+
+job --mca btl_ninja_drain_limit 432
+check "control variables are what was configured" "$(value drain_limit)" -eq 432
+check "nothing is replayed in peace" "$(value replayed)" -eq 0
+job --mca btl_ninja_fault drop=20,reorder=10,seed=3
+check "switches are counted" "$(value switches)" -ge 1
+check "replays are counted" "$(value replayed)" -ge 1
+check "lifelines made anew are counted" "$(value reconnects)" -ge 1
+check "stalls are in the histogram" "$(value stalls)" -ge 1
+check "the longest stall is known" "$(value stall_longest)" -ge 1
+ompi_info --all --parsable >"$work/log" 2>&1
+for name in messages_sent messages_received bytes_sent bytes_received switches replayed duplicates reconnects \
+    retained_bytes stalls stall_longest; do
+    check "ompi_info explains $name" "$(grep -c "pvar:btl_ninja_$name:help:..........*" "$work/log")" -eq 1
+done

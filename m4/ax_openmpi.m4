@@ -29,6 +29,11 @@ AC_DEFUN([AX_OPENMPI], [
   AC_CHECK_HEADER([opal/mca/btl/btl.h], [],
     [AC_MSG_ERROR([Open MPI's internal headers were not found under $ompi_incdir: install libopenmpi-dev])],
     [#include "opal_config.h"])
+  AC_CHECK_HEADER([opal/mca/crs/crs.h], [have_ompi_crs=yes], [have_ompi_crs=no],
+    [#include "opal_config.h"])
+  AM_CONDITIONAL([HAVE_OMPI_CRS], [test "$have_ompi_crs" = yes])
+  # AX_OPENMPI's users compile components without config.h.
+  AS_IF([test "$have_ompi_crs" = yes], [OMPI_CPPFLAGS="$OMPI_CPPFLAGS -DHAVE_OMPI_CRS"])
   CPPFLAGS=$ax_save_CPPFLAGS
   AS_IF([test -z "$mcadir"],
     [mcadir=$("$OMPI_INFO" --parsable --path pkglibdir | sed 's/^path:pkglibdir://')])

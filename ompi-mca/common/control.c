@@ -179,10 +179,12 @@ static void resume(struct ninja_core *core, uint64_t operation, const struct sym
     bool changed;
 
     ninja_control_enter(core);
+    ninja_quiesce_hurry(core);
     fabric = fabric_for_resume(core, asked);
     if (fabric != NULL) {
         changed = update_fabric(fabric, asked);
         ninja_fabric_handle(fabric, changed ? NINJA_FABRIC_RENEW : NINJA_FABRIC_RESUME, operation);
+        ninja_quiesce_resumed(core, fabric);
     } else if (operation != 0) {
         ninja_control_answer(core, operation, ENOENT, "this rank knows no such fabric");
     }
@@ -196,10 +198,12 @@ static void on_release(void *context, uint64_t operation, const struct symvirt_f
 
     ninja_control_enter(core);
     fabric = find_fabric(core, asked);
-    if (fabric != NULL)
-        ninja_fabric_handle(fabric, NINJA_FABRIC_RELEASE, operation);
-    else
+    if (fabric != NULL) {
+        if (!ninja_quiesce_take_release(core, fabric, operation))
+            ninja_fabric_handle(fabric, NINJA_FABRIC_RELEASE, operation);
+    } else {
         ninja_control_answer(core, operation, 0, "this rank does not use the fabric");
+    }
     ninja_control_leave(core);
 }
 
@@ -218,6 +222,7 @@ static void on_abort(void *context, uint64_t operation)
     struct ninja_core *core = context;
 
     ninja_control_enter(core);
+    ninja_quiesce_hurry(core);
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
         if (core->fabrics[i].used && ninja_fabric_abort(&core->fabrics[i], operation))
             break;

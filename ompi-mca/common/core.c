@@ -148,9 +148,10 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
         rc = -EIO;
         goto no_control;
     }
+    ninja_quiesce_init(core);
     rc = ninja_control_create(core);
     if (rc != 0)
-        goto no_control;
+        goto no_quiesce;
     rc = ninja_fault_parse(&core->fault, core->config.fault, why, why_size);
     if (rc != 0)
         goto no_lifeline;
@@ -168,6 +169,8 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
 
 no_lifeline:
     ninja_control_destroy(core);
+no_quiesce:
+    ninja_quiesce_destroy(core);
 no_control:
     ninja_gate_destroy(&core->gate);
 no_gate:
@@ -229,6 +232,7 @@ void ninja_core_destroy(struct ninja_core *core)
 {
     if (core == NULL)
         return;
+    ninja_quiesce_end(core);
     ninja_control_stop(core);
     ninja_gate_enter(&core->gate);
     /* The upper layer is going: what still arrives is taken in and dropped. */
@@ -244,6 +248,7 @@ void ninja_core_destroy(struct ninja_core *core)
     free_inbox(core);
     ninja_gate_leave(&core->gate);
     ninja_control_destroy(core);
+    ninja_quiesce_destroy(core);
     ninja_gate_destroy(&core->gate);
     free_core(core);
 }
@@ -571,6 +576,7 @@ int ninja_core_tick(struct ninja_core *core)
     if (core->fault.on)
         next = earlier(next, ninja_fault_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
+    next = earlier(next, ninja_quiesce_tick(core, now));
     core->control_sleeps = next == 0;
     if (next == 0)
         return -1;

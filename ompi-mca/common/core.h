@@ -17,6 +17,7 @@
 #include "fault.h"
 #include "gate.h"
 #include "link.h"
+#include "quiesce.h"
 
 #define NINJA_API __attribute__((visibility("default")))
 
@@ -126,6 +127,7 @@ struct ninja_core {
 
     struct ninja_fault fault;
     struct ninja_stalls stalls;
+    struct ninja_quiesce quiesce;
     struct ninja_control *control;
     const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
 };
@@ -197,6 +199,25 @@ NINJA_API bool ninja_core_congested(struct ninja_link *link);
 /* What was counted so far. Takes the gate itself. */
 NINJA_API void ninja_core_counters(struct ninja_core *core, struct ninja_counters *counters);
 
+/*
+ * Gives up the fabrics that were asked for, or all that are in use; waits until they are in use
+ * again, at most `limit_ms` (0: for ever) after the last device was closed. The application goes on
+ * meanwhile, over the lifeline, unless it is the one that calls. Any thread but the control thread,
+ * without the gate. Returns 0; -ETIMEDOUT if a device could not be given up in time, -ENODEV if one
+ * could not be opened again, -EBUSY if another call runs, -ECANCELED if the rank ends. A sentence
+ * is left in `why`.
+ */
+NINJA_API int ninja_core_quiesce(struct ninja_core *core, unsigned limit_ms, char *why,
+                                 size_t why_size);
+
+/*
+ * From now on a release that is asked for begins with `checkpointer`, which must see to it that the
+ * thread that calls this calls ninja_core_quiesce() at once; it may not block. NULL: no longer, and
+ * whoever waits in ninja_core_quiesce() returns.
+ */
+NINJA_API void ninja_core_set_checkpointer(struct ninja_core *core,
+                                           void (*checkpointer)(void *context), void *context);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 uint64_t ninja_now_ms(void);
 
@@ -224,7 +245,7 @@ void ninja_core_wake_control(struct ninja_core *core);
 
 /* Writes a line to standard error: "[host:pid] ninja RANK: ...". Level 0 always, else up to
  * config.verbose. */
-void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
+NINJA_API void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -111,14 +111,29 @@ static json_t *stall_status(const struct ninja_core *core)
                      (double)core->stalls.total_us / 1000.0);
 }
 
+static json_t *quiesce_status(struct ninja_core *core)
+{
+    struct ninja_quiesce *quiesce = &core->quiesce;
+    json_t *status;
+
+    pthread_mutex_lock(&quiesce->lock);
+    status = json_pack("{s:b, s:s, s:I, s:I, s:s}", "checkpointer", quiesce->checkpointer != NULL,
+                       "state", ninja_quiesce_state_name(quiesce->state), "count",
+                       (json_int_t)quiesce->count, "failed", (json_int_t)quiesce->failed, "last",
+                       quiesce->why);
+    pthread_mutex_unlock(&quiesce->lock);
+    return status;
+}
+
 json_t *ninja_status(struct ninja_core *core)
 {
     json_t *links = json_array();
 
     for (const struct ninja_link *link = core->links; link != NULL; link = link->next)
         json_array_append_new(links, link_status(link));
-    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
+    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
                      (json_int_t)(core->id >> 32), "rank", (json_int_t)(core->id & UINT32_MAX),
                      "name", core->rank_name, "fault", fault_status(core), "stalls",
-                     stall_status(core), "fabrics", fabrics(core), "links", links);
+                     stall_status(core), "quiesce", quiesce_status(core), "fabrics", fabrics(core),
+                     "links", links);
 }

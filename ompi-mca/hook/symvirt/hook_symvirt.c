@@ -1,5 +1,6 @@
 /*
- * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved.
+ * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved; starts
+ * the checkpoint thread.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -14,9 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hook_symvirt.h"
 #include "process.h"
 
-static void check_selection(int argc, char **argv, int requested, int *provided);
+static void at_end_of_init(int argc, char **argv, int requested, int *provided);
 
 OMPI_MODULE_DECLSPEC extern const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component;
 
@@ -29,7 +31,8 @@ const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component = {
                                   OMPI_RELEASE_VERSION),
         },
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
-    .hookm_mpi_init_bottom = check_selection,
+    .hookm_mpi_init_bottom = at_end_of_init,
+    .hookm_mpi_finalize_top = hook_checkpoint_stop,
 };
 
 /* Components that open the HCA for themselves: it could never be given up. */
@@ -56,7 +59,7 @@ static bool asked_for(void)
            (btl != NULL && btl[0] != '^' && strstr(btl, "ninja") != NULL);
 }
 
-static void check_selection(int argc, char **argv, int requested, int *provided)
+static void check_selection(void)
 {
     const char *pml = mca_pml_base_selected_component.pmlm_version.mca_component_name;
     const char *holder = other_holder();
@@ -73,4 +76,11 @@ static void check_selection(int argc, char **argv, int requested, int *provided)
                     "hook/symvirt: btl/%s holds the HCA besides btl/ninja: this job cannot give it "
                     "up. Start it with 'mpirun --am ninja', or with '--mca btl ninja,vader,self'.",
                     holder);
+}
+
+static void at_end_of_init(int argc, char **argv, int requested, int *provided)
+{
+    check_selection();
+    if (ninja_series_matches())
+        hook_checkpoint_start();
 }

@@ -433,6 +433,17 @@ bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation)
     return false;
 }
 
+void ninja_transport_lost(struct ninja_transport *transport, const char *why)
+{
+    struct ninja_core *core = transport->core;
+
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].used && core->fabrics[i].transport == transport)
+            snprintf(core->fabrics[i].lost, sizeof(core->fabrics[i].lost), "%s", why);
+    /* The table is the control thread's. */
+    ninja_core_wake_control(core);
+}
+
 /* A killed device that is back by now is opened again; returns when to look next (0: not). */
 static uint64_t revive(struct ninja_fabric *fabric, uint64_t now)
 {
@@ -457,6 +468,10 @@ uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
         struct ninja_fabric *fabric = &core->fabrics[i];
 
+        if (fabric->lost[0] != '\0') {
+            ninja_fabric_break(fabric, fabric->lost, 0);
+            fabric->lost[0] = '\0';
+        }
         if (fabric->state == NINJA_FABRIC_RELEASING) {
             if (fabric->open_paths == 0)
                 ninja_fabric_handle(fabric, NINJA_FABRIC_IDLE, 0);

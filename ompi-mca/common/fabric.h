@@ -79,6 +79,7 @@ struct ninja_fabric {
     uint64_t deadline_ms;  /* of RELEASING; 0: none */
     uint64_t since_ms;     /* of the present state */
     uint64_t revive_at_ms; /* fault injection: when a killed device comes back; 0: not */
+    char lost[96];         /* why the device is gone, when a transport said so; "": it is not */
     bool resume_later;     /* a resume arrived during the release */
     bool has_next;         /* `next` replaces what is known when the fabric is opened next */
     struct ninja_fabric_identity next; /* until then peers know the fabric by what it was */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -26,6 +27,10 @@
 
 /* RDMA READs that a queue pair serves or asks at a time, if the device can. */
 #define READS_MAX 16
+
+/* How often a device that may be going is looked for, and for how long if nothing says more. */
+#define LOOK_AGAIN_MS 100
+#define LOOKS         100U
 
 /* Device events come seldom: the application's thread looks every so many passes. */
 #define EVENT_PASSES 4096U
@@ -100,6 +105,40 @@ static bool arm(struct verbs_transport *transport)
 
 /* --- Events of the device -------------------------------------------------------------------- */
 
+/* For the next `looks` periods of LOOK_AGAIN_MS the event file is readable once in each. */
+static void look_again(struct verbs_transport *transport, unsigned looks)
+{
+    const struct timespec period = {.tv_nsec = looks > 0 ? LOOK_AGAIN_MS * 1000000L : 0};
+    const struct itimerspec timer = {period, period};
+
+    transport->looks = looks;
+    (void)timerfd_settime(transport->timer_fd, 0, &timer, NULL);
+}
+
+static void lose(struct verbs_transport *transport, const char *why)
+{
+    transport->lost = true;
+    look_again(transport, 0);
+    ninja_transport_lost(&transport->base, why);
+}
+
+/*
+ * Something happened to the port: an address changed, the cable was pulled, or the whole device.
+ * Drivers that can take it from under us say the latter by an event; the others, soft-RoCE among
+ * them, wait until we close it, and what tells is that its device node is gone.
+ */
+static void look_for_device(struct verbs_transport *transport)
+{
+    uint64_t count;
+
+    if (transport->looks == 0 || read(transport->timer_fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    if (!ninja_verbs_device_present(NINJA_VERBS_SYSFS, &transport->device))
+        lose(transport, "it was removed");
+    else if (!transport->down)
+        look_again(transport, transport->looks - 1);
+}
+
 static void handle_event(struct verbs_transport *transport, const struct ibv_async_event *event)
 {
     struct verbs_path *vp = NULL;
@@ -109,20 +148,26 @@ static void handle_event(struct verbs_transport *transport, const struct ibv_asy
         if (event->element.port_num != (int)transport->device.port)
             return;
         transport->down = true;
+        look_again(transport, LOOKS);
         fail_all(transport, "the port went down");
         break;
     case IBV_EVENT_PORT_ACTIVE:
-        if (event->element.port_num == (int)transport->device.port)
-            transport->down = false;
+        if (event->element.port_num != (int)transport->device.port)
+            return;
+        transport->down = false;
+        break;
+    case IBV_EVENT_GID_CHANGE:
+        if (!transport->lost)
+            look_again(transport, LOOKS);
         break;
     case IBV_EVENT_DEVICE_FATAL:
         transport->down = true;
-        fail_all(transport, "the device failed");
+        lose(transport, "the device failed");
         break;
     case IBV_EVENT_CQ_ERR:
     case IBV_EVENT_SRQ_ERR:
         transport->down = true;
-        fail_all(transport, "a queue of the device failed");
+        lose(transport, "a queue of the device failed");
         break;
     case IBV_EVENT_QP_FATAL:
     case IBV_EVENT_QP_REQ_ERR:
@@ -146,6 +191,7 @@ static void look_for_events(struct verbs_transport *transport)
         handle_event(transport, &event);
         ibv_ack_async_event(&event);
     }
+    look_for_device(transport);
 }
 
 /* --- Progress -------------------------------------------------------------------------------- */
@@ -169,11 +215,11 @@ static void run_tasks(struct verbs_transport *transport)
 {
     uint64_t count;
 
-    verbs_tasks_run(transport);
-    if (!transport->kicked)
-        return;
+    /* The reaper kicks too; only the control thread sleeps on this file. */
+    if (transport->kicked || transport->base.core->control_progress)
+        (void)!read(transport->kick_fd, &count, sizeof(count));
     transport->kicked = false;
-    (void)!read(transport->kick_fd, &count, sizeof(count));
+    verbs_tasks_run(transport);
 }
 
 static int verbs_progress(struct ninja_transport *base)
@@ -245,6 +291,7 @@ static struct ibv_context *open_device(const char *name)
 
 static void destroy(struct verbs_transport *transport)
 {
+    verbs_reaper_destroy(&transport->reaper);
     if (transport->receives != NULL)
         ibv_destroy_srq(transport->receives);
     if (transport->completions != NULL)
@@ -258,6 +305,8 @@ static void destroy(struct verbs_transport *transport)
         ibv_close_device(transport->context);
     if (transport->kick_fd >= 0)
         close(transport->kick_fd);
+    if (transport->timer_fd >= 0)
+        close(transport->timer_fd);
     if (transport->base.event_fd >= 0)
         close(transport->base.event_fd);
     while (transport->free_operations != NULL) {
@@ -273,14 +322,15 @@ static void destroy(struct verbs_transport *transport)
 /* The event file: over those of completions, of the device, and our own. */
 static int open_events(struct verbs_transport *transport)
 {
-    int files[] = {transport->channel->fd, transport->context->async_fd, -1};
+    int files[] = {transport->channel->fd, transport->context->async_fd, -1, -1};
     struct epoll_event event = {.events = EPOLLIN};
 
     transport->base.event_fd = epoll_create1(EPOLL_CLOEXEC);
     if (transport->base.event_fd < 0)
         return -errno;
     transport->kick_fd = files[2] = eventfd(0, EFD_CLOEXEC);
-    for (int i = 0; i < 3; i++) {
+    transport->timer_fd = files[3] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    for (int i = 0; i < 4; i++) {
         int flags = fcntl(files[i], F_GETFL);
 
         if (flags < 0 || fcntl(files[i], F_SETFL, flags | O_NONBLOCK) != 0 ||
@@ -355,7 +405,8 @@ static int verbs_open(struct ninja_core *core, const char *wanted, struct ninja_
         return -ENOMEM;
     }
     transport->base = (struct ninja_transport){&ninja_transport_verbs, core, -1};
-    transport->kick_fd = -1;
+    transport->kick_fd = transport->timer_fd = -1;
+    verbs_reaper_init(&transport->reaper);
     rc = find_device(transport, wanted, why, why_size);
     if (rc != 0)
         goto destroy;

@@ -9,9 +9,9 @@
  *   PART  next bytes                        <-- RDMA READ
  *   ...                                     <-- DONE
  *
- * All calls that end something in libibverbs are final when they return, so a path is closed at
- * once: QP to ERROR, queue emptied, QP destroyed. Then nothing touches the memory of its frames and
- * landings any more.
+ * When ibv_destroy_qp() has returned, nothing touches the memory of a path's frames and landings
+ * any more. But it can take long, many seconds when the kernel waits for a device that vanished, so
+ * it is left to a thread of its own, the reaper: the link goes on over another path meanwhile.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -19,6 +19,8 @@
 #define NINJA_TRANSPORT_VERBS_H
 
 #include <infiniband/verbs.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -86,7 +88,7 @@ struct verbs_address {
 enum verbs_path_state {
     VERBS_PATH_PREPARED, /* the queue pair exists, the peer's is not known */
     VERBS_PATH_LIVE,
-    VERBS_PATH_CLOSING /* in ERROR; progress() destroys it */
+    VERBS_PATH_CLOSING /* the reaper has it */
 };
 
 /* What is left to be done for a path in progress(), where nothing else is on the call stack. */
@@ -157,8 +159,9 @@ struct verbs_path {
     unsigned tasks; /* enum verbs_task; not 0: in the transport's list of tasks */
     struct verbs_transport *transport;
     struct ninja_path *path;
-    struct ibv_qp *queue_pair;
-    uint32_t inline_size; /* what the queue pair takes with a request */
+    struct ibv_qp *queue_pair; /* CLOSING: the reaper's */
+    uint32_t number;           /* of the queue pair */
+    uint32_t inline_size;      /* what the queue pair takes with a request */
     uint32_t first_packet;
     enum verbs_path_state state;
     struct verbs_operation *operations;
@@ -172,6 +175,7 @@ struct verbs_path {
     struct verbs_held *held_head, *held_tail;
     bool pumping;
     bool placing; /* something writes to its place: the core knows one landing per path */
+    bool stopped; /* CLOSING: in ERROR, nothing more arrives */
     bool failed;  /* the core has been told, or will be */
     int error;
     char why[96];
@@ -184,6 +188,17 @@ struct verbs_receive_slot {
 };
 
 #define VERBS_BUCKETS 256
+
+/* The thread that stops and destroys queue pairs; it begins with the first. */
+struct verbs_reaper {
+    pthread_t thread;
+    bool runs;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool end;
+    struct verbs_path *waiting;        /* for the reaper, by `next_task` */
+    _Atomic(struct verbs_path *) done; /* for progress() */
+};
 
 struct verbs_transport {
     struct ninja_transport base;
@@ -199,6 +214,9 @@ struct verbs_transport {
     uint8_t gid_index;
     uint8_t reads_served, reads_asked; /* RDMA READs at a time, as target and as asker */
     bool down;                         /* the port is: no new paths */
+    bool lost;                         /* the core knows that the device is gone */
+    int timer_fd;                      /* looks whether the device is still there */
+    unsigned looks;                    /* so many more */
 
     unsigned char *memory; /* of all buffers: first those to receive, then those to send */
     size_t memory_size;
@@ -219,6 +237,7 @@ struct verbs_transport {
     struct verbs_path *paths;
     struct verbs_path *buckets[VERBS_BUCKETS];
     struct verbs_path *tasks;
+    struct verbs_reaper reaper;
     unsigned holding; /* paths with held frames */
     unsigned passes;  /* of progress(), to look for device events now and then */
     unsigned unacked; /* events of the completion channel */
@@ -282,6 +301,17 @@ void verbs_tasks_run(struct verbs_transport *transport);
 
 /* `vp` is broken: the core hears it once. */
 void verbs_path_fail(struct verbs_path *vp, int error, const char *why);
+
+/* --- verbs-reaper.c -------------------------------------------------------------------------- */
+
+void verbs_reaper_init(struct verbs_reaper *reaper);
+
+/* Ends the thread; nothing is left for it. */
+void verbs_reaper_destroy(struct verbs_reaper *reaper);
+
+/* Lets the thread stop the queue pair of `vp`, or destroy it if it is stopped already; `vp` is in
+ * reaper.done then, and the transport's kick_fd is readable. */
+void verbs_reaper_take(struct verbs_path *vp);
 
 /* --- verbs-send.c ---------------------------------------------------------------------------- */
 

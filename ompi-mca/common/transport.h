@@ -142,6 +142,12 @@ void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header 
  * path_close(). */
 void ninja_path_failed(struct ninja_path *path, int error, const char *why);
 
+/*
+ * The device of `transport` is gone for good; `why` for the log. Its paths fail, and the core closes
+ * it as soon as none is left, so that nothing holds up the removal of the device.
+ */
+void ninja_transport_lost(struct ninja_transport *transport, const char *why);
+
 /* The answer to path_close(). */
 void ninja_path_closed(struct ninja_path *path);
 

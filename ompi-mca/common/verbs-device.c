@@ -114,6 +114,14 @@ static void find_node(const char *sysfs, struct ninja_verbs_device *device)
     closedir(directory);
 }
 
+bool ninja_verbs_device_present(const char *sysfs, const struct ninja_verbs_device *device)
+{
+    char relative[128];
+
+    snprintf(relative, sizeof(relative), "infiniband_verbs/%s/ibdev", device->node);
+    return exists(sysfs, relative);
+}
+
 /* Chooses the first device, by name, that has an ACTIVE port. */
 static int choose(const char *sysfs, struct ninja_verbs_device *device, char *why, size_t why_size)
 {

@@ -39,6 +39,10 @@ int ninja_verbs_device_find(const char *sysfs, const char *wanted,
 int ninja_verbs_device_check_node(const char *nodes, const struct ninja_verbs_device *device,
                                   char *why, size_t why_size);
 
+/* Does the kernel still offer `device` to programs? (What is removed, it does not, although those
+ * that have it open may keep it from going.) */
+bool ninja_verbs_device_present(const char *sysfs, const struct ninja_verbs_device *device);
+
 /* The number of open files of this process that belong to `device`; each keeps the device from
  * being unplugged. */
 unsigned ninja_verbs_device_open_files(const struct ninja_verbs_device *device);

@@ -23,7 +23,7 @@ struct verbs_path *verbs_path_find(const struct verbs_transport *transport, uint
 {
     struct verbs_path *vp = *bucket_of(transport, queue_pair);
 
-    while (vp != NULL && vp->queue_pair->qp_num != queue_pair)
+    while (vp != NULL && vp->number != queue_pair)
         vp = vp->next_in_bucket;
     return vp;
 }
@@ -31,7 +31,7 @@ struct verbs_path *verbs_path_find(const struct verbs_transport *transport, uint
 static void add_path(struct verbs_path *vp)
 {
     struct verbs_transport *transport = vp->transport;
-    struct verbs_path **bucket = bucket_of(transport, vp->queue_pair->qp_num);
+    struct verbs_path **bucket = bucket_of(transport, vp->number);
 
     vp->next_in_bucket = *bucket;
     *bucket = vp;
@@ -44,7 +44,7 @@ static void add_path(struct verbs_path *vp)
 static void remove_path(struct verbs_path *vp)
 {
     struct verbs_transport *transport = vp->transport;
-    struct verbs_path **at = bucket_of(transport, vp->queue_pair->qp_num);
+    struct verbs_path **at = bucket_of(transport, vp->number);
 
     while (*at != vp)
         at = &(*at)->next_in_bucket;
@@ -133,22 +133,11 @@ static void add_task(struct verbs_path *vp, enum verbs_task task)
     (void)!write(transport->kick_fd, &one, sizeof(one));
 }
 
-/*
- * Ends `vp`: when the queue pair is destroyed and its completions are handled, nothing touches its
- * memory any more.
- */
+/* The queue pair of `vp` is destroyed: what it held goes back, and the core hears it. */
 static void finish_closing(struct verbs_path *vp)
 {
-    struct verbs_transport *transport = vp->transport;
     struct ninja_path *path = vp->path;
-    const unsigned all = transport->requests_max + transport->receive_count;
 
-    /* Before: some devices drop the completions of a queue pair that is destroyed, and with them
-     * our receive buffers. After: others leave them in the queue. */
-    verbs_poll(transport, all);
-    remove_path(vp);
-    verbs_queue_destroy(vp);
-    verbs_poll(transport, all);
     verbs_sends_drop(vp);
     verbs_receive_drop(vp);
     free(vp);
@@ -156,15 +145,41 @@ static void finish_closing(struct verbs_path *vp)
     ninja_path_closed(path);
 }
 
+/*
+ * Takes what the reaper has done. The completions are handled between stopping and destroying,
+ * because some devices drop those of a queue pair that is destroyed, and with them our receive
+ * buffers; and once more after it, because others leave them in the queue.
+ */
+static void take_reaped(struct verbs_transport *transport)
+{
+    struct verbs_path *vp = atomic_exchange(&transport->reaper.done, NULL);
+
+    if (vp != NULL)
+        verbs_poll(transport, transport->requests_max + transport->receive_count);
+    while (vp != NULL) {
+        struct verbs_path *next = vp->next_task;
+
+        if (vp->queue_pair != NULL) {
+            verbs_reaper_take(vp);
+        } else {
+            remove_path(vp);
+            finish_closing(vp);
+        }
+        vp = next;
+    }
+}
+
 void verbs_tasks_run(struct verbs_transport *transport)
 {
     struct verbs_path *vp;
 
+    if (atomic_load_explicit(&transport->reaper.done, memory_order_relaxed) != NULL)
+        take_reaped(transport);
     while ((vp = transport->tasks) != NULL) {
         transport->tasks = vp->next_task;
         vp->tasks = 0;
         if (vp->state == VERBS_PATH_CLOSING)
-            finish_closing(vp);
+            verbs_reaper_take(vp);
         else if (vp->failed)
             ninja_path_failed(vp->path, vp->error, vp->why);
     }
@@ -199,6 +214,5 @@ void verbs_path_close(struct ninja_path *path)
     if (vp->state == VERBS_PATH_CLOSING)
         return;
     vp->state = VERBS_PATH_CLOSING;
-    verbs_queue_stop(vp);
     add_task(vp, VERBS_TASK_CLOSE);
 }

@@ -55,6 +55,7 @@ int verbs_queue_create(struct verbs_path *vp)
     }
     if (vp->queue_pair == NULL)
         return errno > 0 ? -errno : -ENOMEM;
+    vp->number = vp->queue_pair->qp_num;
     vp->inline_size = wanted.cap.max_inline_data;
     (void)!getrandom(&vp->first_packet, sizeof(vp->first_packet), 0);
     vp->first_packet &= 0xffffff;
@@ -73,7 +74,7 @@ void verbs_queue_address(const struct verbs_path *vp, struct verbs_address *addr
 
     *address = (struct verbs_address){
         .magic = VERBS_ADDRESS_MAGIC,
-        .queue_pair = vp->queue_pair->qp_num,
+        .queue_pair = vp->number,
         .first_packet = vp->first_packet,
         .lid = transport->port.lid,
         .mtu = (uint8_t)transport->port.active_mtu,

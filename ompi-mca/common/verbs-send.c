@@ -392,7 +392,7 @@ static void post_waiting(struct verbs_path *vp)
 {
     struct verbs_operation *operation;
 
-    while ((operation = vp->waiting_head) != NULL && !vp->failed) {
+    while (vp->state == VERBS_PATH_LIVE && !vp->failed && (operation = vp->waiting_head) != NULL) {
         bool is_read = operation->kind == VERBS_READ;
 
         if (!has_room(vp, is_read ? operation->segments : 1) || (!is_read && !has_buffer(vp, 0)))

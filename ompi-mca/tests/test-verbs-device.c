@@ -142,6 +142,17 @@ static void test_withheld_node_is_named(void **state)
     assert_int_equal(ninja_verbs_device_check_node(nodes, &device, why, sizeof(why)), 0);
 }
 
+static void test_removed_device_is_not_present(void **state)
+{
+    char path[512];
+
+    assert_int_equal(ninja_verbs_device_find(root, "rxe0", &device, why, sizeof(why)), 0);
+    assert_true(ninja_verbs_device_present(root, &device));
+    snprintf(path, sizeof(path), "%s/infiniband_verbs/uverbs1/ibdev", root);
+    assert_int_equal(unlink(path), 0);
+    assert_false(ninja_verbs_device_present(root, &device));
+}
+
 static void test_open_files_are_counted(void **state)
 {
     unsigned before;
@@ -201,6 +212,7 @@ int main(void)
         WITH_FILES(test_missing_device_is_named),
         WITH_FILES(test_names_that_are_none_are_refused),
         WITH_FILES(test_withheld_node_is_named),
+        WITH_FILES(test_removed_device_is_not_present),
         WITH_FILES(test_open_files_are_counted),
         WITH_FILES(test_small_memlock_is_refused),
     };

@@ -136,6 +136,11 @@ void ninja_path_failed(struct ninja_path *path, int error, const char *why)
     path->transport->ops->path_close(path);
 }
 
+void ninja_transport_lost(struct ninja_transport *transport, const char *why)
+{
+    printf("# end %u: device lost: %s\n", (unsigned)transport->core->id, why);
+}
+
 void ninja_path_closed(struct ninja_path *path)
 {
     struct end *end = end_of(path);

@@ -186,7 +186,7 @@ END
 netns_transport() {
     case $NINJA_TEST_TRANSPORT in
     ninja)
-        netns_mca=(--mca pml ob1 --mca btl ninja,vader,self
+        netns_mca=(--mca pml ob1 --mca btl "ninja,${NETNS_SHARED_MEMORY-vader,}self"
             --mca btl_ninja_fabrics "${NETNS_FABRICS-fast=tcp@fast0}" --mca btl_ninja_lifeline eth0
             --mca btl_ninja_control_dir "$netns_control")
         if [ -d "$netns_top/ompi-mca/components" ]; then
@@ -196,8 +196,8 @@ netns_transport() {
             LD_LIBRARY_PATH=$netns_top/symvirt/.libs:$netns_top/ompi-mca/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         fi
         ;;
-    tcp) netns_mca=(--mca pml ob1 --mca btl tcp,vader,self --mca btl_tcp_if_include eth0) ;;
-    tcp-fast) netns_mca=(--mca pml ob1 --mca btl tcp,vader,self --mca btl_tcp_if_include fast0) ;;
+    tcp) netns_mca=(--mca pml ob1 --mca btl "tcp,${NETNS_SHARED_MEMORY-vader,}self" --mca btl_tcp_if_include eth0) ;;
+    tcp-fast) netns_mca=(--mca pml ob1 --mca btl "tcp,${NETNS_SHARED_MEMORY-vader,}self" --mca btl_tcp_if_include fast0) ;;
     ucx)
         netns_mca=(--mca pml ucx --mca osc ^ucx -x UCX_TLS=tcp,self
             -x "UCX_NET_DEVICES=${NETNS_UCX_DEVICE:-eth0}" --mca pml_ucx_tls any --mca pml_ucx_devices any)
@@ -207,11 +207,12 @@ netns_transport() {
 }
 
 # Runs PROGRAM with $1 ranks, on the two hosts by turns. NETNS_LIMIT (seconds, default 60) is the
-# hard time limit; NETNS_MCA an array of further options.
+# hard time limit; NETNS_SLOTS the slots of each host, for jobs that start more processes (default: as
+# many as it gets ranks); NETNS_SHARED_MEMORY= keeps ranks of one host from using it; NETNS_MCA an array of further options.
 netns_mpirun() {
     local ranks=$1 slots netns_mca=()
     shift
-    slots=$(((ranks + 1) / 2))
+    slots=${NETNS_SLOTS:-$(((ranks + 1) / 2))}
     netns_transport
     (
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

@@ -24,8 +24,8 @@ extern struct check check;
 
 /*
  * Starts MPI at the thread level that --level says, else at 'level', and reads --seconds S (default
- * 0: one round) and --seed N. Ends the process with 2 on wrong options, and skips (77) if Open MPI
- * does not offer the level.
+ * 0: one round) and --seed N. Ends the process with 2 on wrong options, and skips
+ * (77) if Open MPI does not offer the level.
  */
 void check_start(int argc, char **argv, int level);
 

@@ -11,39 +11,44 @@
 #define SIZE_MAXIMUM ((size_t)1 << 20)
 #define EXCHANGES    6
 
-/* With each rank of the other group, both ways, sizes and contents by the seed; parents and
- * children agree on them. */
+/* The contents of what rank 'from' of one group sends to rank 'to' of the other. */
+static uint64_t key_of(uint64_t serial, bool first, int from, int to)
+{
+    return check_sequence(serial, (uint64_t)first << 20 | (unsigned)from << 8 | (unsigned)to);
+}
+
+/* With each rank of the other group, both ways; parents and children agree on size and contents by
+ * the seed. */
 static void exchange(MPI_Comm inter, bool first, uint64_t serial)
 {
     uint64_t sequence = check_sequence(serial, 3);
     size_t size = check_draw_size(&sequence, SIZE_MAXIMUM);
-    unsigned char *out = check_buffer(size), *in = check_buffer(size);
-    MPI_Request requests[2];
-    MPI_Status status[2];
-    int rank, remote, peer, mine;
+    unsigned char *out[CHILDREN], *in[CHILDREN];
+    MPI_Request requests[2 * CHILDREN];
+    MPI_Status status[2 * CHILDREN];
+    /* Some may be an exchange ahead. */
+    int peer, remote, mine, tag = (int)(serial & 0xff);
 
     MPI_Comm_rank(inter, &mine);
     MPI_Comm_remote_size(inter, &remote);
-    for (rank = 0; rank < remote; rank++) {
-        /* The same order at both ends is not needed: all is non-blocking until here. */
-        peer = (mine + rank) % remote;
-        check_poison(in, size);
-        check_fill(
-            out, size,
-            check_sequence(serial, (uint64_t)first << 20 | (unsigned)mine << 8 | (unsigned)peer));
-        MPI_Isend(out, (int)size, MPI_BYTE, peer, 1, inter, &requests[0]);
-        MPI_Irecv(in, (int)size, MPI_BYTE, MPI_ANY_SOURCE, 1, inter, &requests[1]);
-        MPI_Waitall(2, requests, status);
-        check_status(&status[1], status[1].MPI_SOURCE, 1, size, "between groups");
-        check_verify(in, size,
-                     check_sequence(serial, (uint64_t)!first << 20 |
-                                                (unsigned)status[1].MPI_SOURCE << 8 |
-                                                (unsigned)mine),
-                     "between groups");
-        check_untouched(in, size, size, "between groups");
+    CHECK(remote <= CHILDREN, "%d ranks in the other group", remote);
+    for (peer = 0; peer < remote; peer++) {
+        out[peer] = check_buffer(size);
+        in[peer] = check_buffer(size);
+        check_fill(out[peer], size, key_of(serial, first, mine, peer));
+        MPI_Isend(out[peer], (int)size, MPI_BYTE, peer, tag, inter, &requests[remote + peer]);
+        MPI_Irecv(in[peer], (int)size, MPI_BYTE, MPI_ANY_SOURCE, tag, inter, &requests[peer]);
     }
-    free(out);
-    free(in);
+    MPI_Waitall(2 * remote, requests, status);
+    for (peer = 0; peer < remote; peer++) {
+        int source = status[peer].MPI_SOURCE;
+
+        check_status(&status[peer], source, tag, size, "between groups");
+        check_verify(in[peer], size, key_of(serial, !first, source, mine), "between groups");
+        check_untouched(in[peer], size, size, "between groups");
+        free(in[peer]);
+        free(out[peer]);
+    }
 }
 
 /* All ranks of both groups as one: a sum, and a broadcast from the last one. */
@@ -64,7 +69,7 @@ static void merged_run(MPI_Comm inter, bool high, uint64_t serial)
     MPI_Bcast(data, (int)size, MPI_BYTE, ranks - 1, merged);
     check_verify(data, size, check_sequence(serial, 4), "broadcast to parents and children");
     free(data);
-    MPI_Comm_disconnect(&merged);
+    MPI_Comm_free(&merged);
 }
 
 static void groups_run(MPI_Comm inter, bool first, uint64_t serial)
@@ -84,13 +89,9 @@ static void spawn_run(const char *program, uint64_t serial)
     char *arguments[] = {child, option, seed, NULL};
     int errors[CHILDREN];
     MPI_Comm inter;
-    MPI_Info info;
 
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)check.seed);
-    MPI_Info_create(&info);
-    MPI_Info_set(info, "map_by", "node");
-    MPI_Comm_spawn(program, arguments, CHILDREN, info, 0, MPI_COMM_WORLD, &inter, errors);
-    MPI_Info_free(&info);
+    MPI_Comm_spawn(program, arguments, CHILDREN, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &inter, errors);
     MPI_Bcast(&serial, 1, MPI_UINT64_T, check.rank == 0 ? MPI_ROOT : MPI_PROC_NULL, inter);
     groups_run(inter, true, serial);
     MPI_Comm_disconnect(&inter);

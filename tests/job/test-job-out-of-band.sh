@@ -5,7 +5,7 @@
 seconds=${NINJA_CUT_SECONDS:-15}
 netns_up switch
 # TCP itself waits longer and longer before it tries again: up to as long as the cut took.
-NETNS_LIMIT=$((seconds * 2 + 60)) NETNS_TEST_LIMIT=$((seconds * 2 + 120))
+NETNS_LIMIT=$((seconds * 2 + 90)) NETNS_TEST_LIMIT=$((seconds * 2 + 200))
 # Keepalive that notices the cut soon, where it is on at all; by default it takes 8 minutes.
 impatient=(--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
 
@@ -16,7 +16,7 @@ job_start() {
         pid=$$
         while kill -0 $pid 2>/dev/null; do echo "rank on $(hostname)"; sleep 0.5; done &
         exec "$@"' sh "$netns_programs/ninja-soak" --duration 0 --rate 300 --max-size 100K --json "$netns_dir/soak.json"
-    netns_until 20 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
+    netns_until 40 netns_ranks_listen 2 || netns_fail "the ranks do not listen"
     netns_until 20 heard_more 2 || netns_fail "mpirun forwards nothing from the other host"
 }
 

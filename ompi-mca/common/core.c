@@ -277,11 +277,22 @@ struct ninja_link *ninja_core_connect(struct ninja_core *core, uint64_t peer, co
     link = ninja_link_find(core, peer, true);
     if (link != NULL) {
         ninja_lifeline_set_contact(link, &known);
-        link->user = user;
+        if (link->user == NULL)
+            link->user = user;
         ninja_link_pump(link);
     }
     ninja_gate_leave(&core->gate);
     return link;
+}
+
+void *ninja_core_adopt(struct ninja_link *link, void *user)
+{
+    ninja_gate_enter(&link->core->gate);
+    if (link->user == NULL)
+        link->user = user;
+    user = link->user;
+    ninja_gate_leave(&link->core->gate);
+    return user;
 }
 
 void ninja_core_disconnect(struct ninja_link *link)
@@ -357,6 +368,13 @@ int ninja_core_get(struct ninja_link *link, void *local, uint64_t remote, size_t
     rc = ninja_link_get(link, local, remote, length, complete, context);
     ninja_gate_leave(&link->core->gate);
     return rc;
+}
+
+void ninja_core_complete_later(struct ninja_core *core, ninja_complete_fn complete, void *context)
+{
+    ninja_gate_enter(&core->gate);
+    (void)ninja_core_complete(core, complete, context, 0);
+    ninja_gate_leave(&core->gate);
 }
 
 bool ninja_core_congested(struct ninja_link *link)

@@ -158,10 +158,17 @@ NINJA_API int ninja_core_contact(struct ninja_core *core, void *contact, size_t 
 
 /*
  * The link to `peer`, whose published contact is `contact`. Takes the gate itself. `user` is kept
- * in link->user. Returns NULL when memory is exhausted or the contact is not understood.
+ * in link->user, unless that is set already. Returns NULL when memory is exhausted or the contact
+ * is not understood.
  */
 NINJA_API struct ninja_link *ninja_core_connect(struct ninja_core *core, uint64_t peer,
                                                 const void *contact, size_t size, void *user);
+
+/*
+ * Keeps `user` in link->user, unless that is set already: the peer of a link may write before it is
+ * connected. Returns what is in link->user then. Takes the gate itself.
+ */
+NINJA_API void *ninja_core_adopt(struct ninja_link *link, void *user);
 
 /* The upper layer forgets `link`: nothing more is delivered to `user`. Takes the gate itself. */
 NINJA_API void ninja_core_disconnect(struct ninja_link *link);
@@ -187,6 +194,10 @@ NINJA_API void ninja_core_frame_free(struct ninja_core *core, struct ninja_frame
  */
 NINJA_API bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t tag,
                                ninja_complete_fn complete, void *context);
+
+/* The next ninja_core_progress() calls `complete` with status 0. Takes the gate itself. */
+NINJA_API void ninja_core_complete_later(struct ninja_core *core, ninja_complete_fn complete,
+                                         void *context);
 
 /* As ninja_link_get(), taking the gate itself. */
 NINJA_API int ninja_core_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,

@@ -30,10 +30,38 @@ static uint64_t peer_id(const opal_process_name_t *name)
  * --------------------------------------------------------------------------------------------------------
  */
 
-/* The endpoint for `proc`, or NULL if it cannot be reached by us. */
-static struct mca_btl_base_endpoint_t *make_endpoint(struct opal_proc_t *proc)
+/* The endpoint for `link`, which is that of `proc`; NULL when memory is exhausted. */
+static struct mca_btl_base_endpoint_t *make_endpoint(struct ninja_link *link,
+                                                     struct opal_proc_t *proc)
 {
-    struct mca_btl_base_endpoint_t *endpoint;
+    struct mca_btl_base_endpoint_t *endpoint = calloc(1, sizeof(*endpoint));
+    struct mca_btl_base_endpoint_t *known;
+
+    if (endpoint == NULL)
+        return NULL;
+    endpoint->proc = proc;
+    endpoint->link = link;
+    known = ninja_core_adopt(link, endpoint);
+    if (known != endpoint)
+        free(endpoint);
+    return known;
+}
+
+/* The endpoint of a peer that has written before Open MPI named it to us; NULL if there is none. */
+static struct mca_btl_base_endpoint_t *make_endpoint_early(struct ninja_link *link)
+{
+    opal_process_name_t name = {.jobid = (opal_jobid_t)(link->peer >> 32),
+                                .vpid = (opal_vpid_t)link->peer};
+    struct opal_proc_t *proc = opal_proc_for_name(name);
+
+    return proc != NULL ? make_endpoint(link, proc) : NULL;
+}
+
+/* The endpoint for `proc`, or NULL if it cannot be reached by us. */
+static struct mca_btl_base_endpoint_t *connect_endpoint(struct opal_proc_t *proc)
+{
+    struct mca_btl_base_endpoint_t *endpoint = NULL;
+    struct ninja_link *link;
     void *contact = NULL;
     size_t size = 0;
 
@@ -44,18 +72,12 @@ static struct mca_btl_base_endpoint_t *make_endpoint(struct opal_proc_t *proc)
         free(contact);
         return NULL;
     }
-    endpoint = calloc(1, sizeof(*endpoint));
-    if (endpoint != NULL) {
-        endpoint->proc = proc;
-        endpoint->link = ninja_core_connect(ninja_process_core(), peer_id(&proc->proc_name),
-                                            contact, size, endpoint);
-        if (endpoint->link == NULL) {
-            opal_output(0, "btl/ninja: the contact of a peer is not understood: do all nodes run "
-                           "the same version?");
-            free(endpoint);
-            endpoint = NULL;
-        }
-    }
+    link = ninja_core_connect(ninja_process_core(), peer_id(&proc->proc_name), contact, size, NULL);
+    if (link != NULL)
+        endpoint = make_endpoint(link, proc);
+    else
+        opal_output(0, "btl/ninja: the contact of a peer is not understood: do all nodes run "
+                       "the same version?");
     free(contact);
     return endpoint;
 }
@@ -70,7 +92,7 @@ static int ninja_add_procs(mca_btl_base_module_t *btl, size_t nprocs, struct opa
         endpoints[i] = NULL;
         if (procs[i] == self)
             continue;
-        endpoints[i] = make_endpoint(procs[i]);
+        endpoints[i] = connect_endpoint(procs[i]);
         if (endpoints[i] != NULL && reachable != NULL &&
             opal_bitmap_set_bit(reachable, (int)i) != OPAL_SUCCESS)
             return OPAL_ERR_OUT_OF_RESOURCE;
@@ -206,11 +228,28 @@ static void send_complete(void *context, int status)
     mca_btl_ninja_fragment_t *fragment = context;
     bool ours = (fragment->base.des_flags & MCA_BTL_DES_FLAGS_BTL_OWNERSHIP) != 0;
 
-    if (fragment->base.des_flags & MCA_BTL_DES_SEND_ALWAYS_CALLBACK)
+    if ((fragment->base.des_flags & MCA_BTL_DES_SEND_ALWAYS_CALLBACK) &&
+        fragment->base.des_cbfunc != NULL)
         fragment->base.des_cbfunc(&mca_btl_ninja_module, fragment->endpoint, &fragment->base,
                                   status == 0 ? OPAL_SUCCESS : OPAL_ERROR);
     if (ours)
         return_fragment(fragment);
+}
+
+/* Sends a copy of a message whose descriptor is changed and sent again when this is complete. */
+static int send_again(mca_btl_ninja_fragment_t *fragment, mca_btl_base_tag_t tag)
+{
+    struct ninja_core *core = ninja_process_core();
+    size_t size = fragment->segments[0].seg_len;
+    struct ninja_frame *frame = ninja_core_frame_new(core, size);
+
+    if (frame == NULL)
+        return OPAL_ERR_OUT_OF_RESOURCE;
+    memcpy(frame->data, fragment->frame->data, size);
+    frame->inline_length = (uint32_t)size;
+    if (ninja_core_send(fragment->endpoint->link, frame, tag, send_complete, fragment))
+        ninja_core_complete_later(core, send_complete, fragment);
+    return 0;
 }
 
 static int ninja_send(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint,
@@ -220,13 +259,15 @@ static int ninja_send(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t
     struct ninja_frame *frame = fragment->frame;
     uint32_t flags = descriptor->des_flags;
 
+    fragment->endpoint = endpoint;
+    if (ninja_sends_again(tag))
+        return send_again(fragment, tag);
     frame->inline_length = (uint32_t)fragment->segments[0].seg_len;
     if (descriptor->des_segment_count > 1) {
         frame->place = fragment->segments[1].seg_addr.pval;
         frame->place_length = (uint32_t)fragment->segments[1].seg_len;
     }
     fragment->frame = NULL;
-    fragment->endpoint = endpoint;
     /* If it does not complete at once, ob1 is called later, whatever it asked for. */
     descriptor->des_flags |= MCA_BTL_DES_SEND_ALWAYS_CALLBACK;
     if (!ninja_core_send(endpoint->link, frame, tag, send_complete, fragment))
@@ -303,12 +344,11 @@ static int ninja_get(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t 
 void mca_btl_ninja_receive(struct ninja_link *link, uint8_t tag, const void *payload, size_t size)
 {
     mca_btl_base_segment_t segment = {.seg_addr.pval = (void *)payload, .seg_len = size};
-    ninja_receive_descriptor_t descriptor;
+    struct mca_btl_base_endpoint_t *endpoint = link->user;
 
-    memset(&descriptor, 0, sizeof(descriptor));
-    descriptor.des_segments = &segment;
-    descriptor.des_segment_count = 1;
-    ninja_call_receive(&mca_btl_ninja_module, tag, &descriptor);
+    if (endpoint == NULL && ninja_needs_endpoint(tag))
+        endpoint = make_endpoint_early(link);
+    ninja_call_receive(&mca_btl_ninja_module, endpoint, tag, &segment);
 }
 
 void mca_btl_ninja_lost(struct ninja_link *link, int error)
@@ -333,6 +373,10 @@ static int ninja_finalize(mca_btl_base_module_t *btl)
     struct ninja_core *core = ninja_process_core();
 
     ninja_process_set_core(NULL);
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        free(link->user);
+        link->user = NULL;
+    }
     ninja_core_destroy(core);
     return OPAL_SUCCESS;
 }

@@ -28,6 +28,10 @@ AC_DEFUN([AX_OPENMPI], [
   AX_OPENMPI_HEADERS
   AS_IF([test -z "$mcadir"],
     [mcadir=$("$OMPI_INFO" --parsable --path pkglibdir | sed 's/^path:pkglibdir://')])
+  # In series 5.0 it is PRRTE that reads them.
+  AS_IF([test -z "$amcadir" && test "${OMPI_VERSION%%.*}" -ge 5],
+    [amcadir=$(prte_info --path pkgdatadir 2>/dev/null | sed -n 's/^ *Pkgdatadir: *//p')
+     test -z "$amcadir" || amcadir=$amcadir/amca-param-sets])
   AS_IF([test -z "$amcadir"],
     [amcadir=$("$OMPI_INFO" --parsable --path pkgdatadir | sed 's/^path:pkgdatadir://')/amca-param-sets])
   MPI_CFLAGS=$("$MPICC" --showme:compile)

@@ -171,8 +171,8 @@ netns_agent_write() {
 #!/bin/sh
 # mpirun calls this as: agent HOST COMMAND...
 case \$1 in
-10.77.1.1) host=$netns_prefix-a ;;
-10.77.1.2) host=$netns_prefix-b ;;
+10.77.1.1 | $netns_prefix-a) host=$netns_prefix-a ;;
+10.77.1.2 | $netns_prefix-b) host=$netns_prefix-b ;;
 *) echo "agent: unknown host \$1" >&2; exit 1 ;;
 esac
 shift
@@ -190,10 +190,8 @@ netns_transport() {
             --mca btl_ninja_fabrics "${NETNS_FABRICS-fast=tcp@fast0}" --mca btl_ninja_lifeline eth0
             --mca btl_ninja_control_dir "$netns_control")
         if [ -d "$netns_top/ompi-mca/components" ]; then
-            local system
-            system=$(ompi_info --parsable --path pkglibdir | sed 's/^path:pkglibdir://')
-            netns_mca+=(--mca mca_base_component_path "$netns_top/ompi-mca/components:$system")
-            LD_LIBRARY_PATH=$netns_top/symvirt/.libs:$netns_top/ompi-mca/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+            . "$srcdir/../ompi-mca/tests/build-tree.sh"
+            ompi_use_build_tree "$netns_top"
         fi
         ;;
     tcp) netns_mca=(--mca pml ob1 --mca btl "tcp,${NETNS_SHARED_MEMORY-vader,}self" --mca btl_tcp_if_include eth0) ;;
@@ -210,8 +208,10 @@ netns_transport() {
 # hard time limit; NETNS_SLOTS the slots of each host, for jobs that start more processes (default: as
 # many as it gets ranks); NETNS_SHARED_MEMORY= keeps ranks of one host from using it; NETNS_MCA an array of further options.
 netns_mpirun() {
-    local ranks=$1 slots netns_mca=()
+    local ranks=$1 slots launcher=ssh hosts=("$netns_prefix-a" "$netns_prefix-b") netns_mca=()
     shift
+    # Series 4.1 wants addresses here, and has another name for what starts daemons on other hosts.
+    case $(ompi_info --version) in *v4.*) launcher=rsh hosts=(10.77.1.1 10.77.1.2) ;; esac
     slots=${NETNS_SLOTS:-$(((ranks + 1) / 2))}
     netns_transport
     (
@@ -221,8 +221,8 @@ netns_mpirun() {
         cd "$netns_dir" || exit 1
         exec timeout --kill-after=5 "${NETNS_LIMIT:-60}" ip netns exec "$netns_prefix-a" \
             unshare --uts sh -c 'hostname "$0" && exec "$@"' "$netns_prefix-a" \
-            mpirun -np "$ranks" --host "10.77.1.1:$slots,10.77.1.2:$slots" --map-by node \
-            --bind-to none --mca plm rsh --mca plm_rsh_agent "$netns_dir/agent" \
+            mpirun -np "$ranks" --host "${hosts[0]}:$slots,${hosts[1]}:$slots" --map-by node \
+            --bind-to none --mca plm $launcher --mca plm_${launcher}_agent "$netns_dir/agent" \
             --mca oob_tcp_if_include "${NETNS_OOB:-eth0}" --mca orte_tmpdir_base "$netns_dir" \
             --mca mpi_yield_when_idle "${NETNS_YIELD:-1}" -x LD_LIBRARY_PATH -x ASAN_OPTIONS \
             "${netns_mca[@]}" "${NETNS_MCA[@]}" "$@" </dev/null

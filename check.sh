@@ -15,7 +15,8 @@ usage: ./check.sh [--long] [--no-vm] [--build DIR]
 Installs the Debian packages that are missing, builds the project out of tree,
 runs all tests and ends with one line: N passed, N failed, N skipped.
 
-  --long       also run the tests again built with ASan and UBSan, and the fuzz targets
+  --long       also run the tests again built with ASan and UBSan, the fuzz targets, and the
+               tests in a Debian 13 root with Open MPI 5.0
   --no-vm      leave out the tests that start virtual machines
   --build DIR  build in DIR (default: build-check)
 END
@@ -112,6 +113,15 @@ if [ -n "$long" ]; then
     dirs+=("$build-asan")
     step "Running the tests with ASan and UBSan"
     run_tests check "$build-asan" 1800 || status=$?
+    step "Building and testing in a Debian 13 root, with Open MPI 5.0"
+    mkdir -p "$build-debian13"
+    find "$build-debian13" -name '*.trs' -delete
+    tests/debian13/check --build "$build-debian13" </dev/null
+    case $? in
+    0) dirs+=("$build-debian13") ;;
+    77) skipped=$((skipped + 1)) ;;
+    *) dirs+=("$build-debian13") status=1 ;;
+    esac
     step "Fuzzing"
     run_tests fuzz "$build-asan" 600 || status=$?
 fi

@@ -73,6 +73,25 @@ static bool is_set_by_user(const char *name, bool only_for_us)
            (!only_for_us && getenv(variable + strlen("NINJA_")) != NULL);
 }
 
+/*
+ * The user has made `setting`. What we call by one name inside the program, for all transports of
+ * UCX that have it, is another variable for those that drive mlx5 by themselves.
+ */
+static bool is_made_by_user(const struct setting *setting)
+{
+    static const char any[] = "_VERBS_", mlx5[] = "_MLX5_";
+    const char *at = strstr(setting->variable, any);
+    char variable[64];
+
+    if (is_set_by_user(setting->variable, false))
+        return true;
+    if (at == NULL)
+        return false;
+    snprintf(variable, sizeof(variable), "%.*s%s%s", (int)(at - setting->variable),
+             setting->variable, mlx5, at + strlen(any));
+    return is_set_by_user(variable, false);
+}
+
 /* Is `name` printed as a setting of UCP itself? */
 static bool is_known(ucp_config_t *config, const char *name)
 {
@@ -123,7 +142,11 @@ static bool applies(const struct setting *setting, const struct ucx_transport *t
 static int configure(struct ucx_transport *transport, ucp_config_t *config, const char *ucx_device)
 {
     static const char *const tls[] = {
-        [UCX_OVER_RDMA] = "rc", /* with ud to set it up */
+        /*
+         * No transport, but UCX's word for all that have reliable connections (and datagrams to set
+         * them up): it takes the best that the device has, rc_mlx5 on mlx5, rc_verbs elsewhere.
+         */
+        [UCX_OVER_RDMA] = "rc",
         [UCX_OVER_TCP] = "tcp",
         [UCX_OVER_SHM] = "posix",
     };
@@ -138,7 +161,7 @@ static int configure(struct ucx_transport *transport, ucp_config_t *config, cons
     for (size_t i = 0; i < SETTINGS && rc == 0; i++) {
         const struct setting *setting = &settings[i];
 
-        if (applies(setting, transport) && !is_set_by_user(setting->variable, false))
+        if (applies(setting, transport) && !is_made_by_user(setting))
             rc = set(core, config, setting->name, setting->value, setting->of_ucp);
     }
     return rc;

@@ -204,15 +204,31 @@ netns_transport() {
     esac
 }
 
+# Sets netns_launch to the options of mpirun that say how it starts $1 ranks on each host; in series 5.0
+# of Open MPI they are PRRTE's and PMIx's.
+netns_launcher() {
+    local a=$netns_prefix-a b=$netns_prefix-b network=${NETNS_OOB:-eth0}
+    case $(ompi_info --version) in
+    *v4.*)
+        netns_launch=(--host "10.77.1.1:$1,10.77.1.2:$1" --mca plm rsh --mca plm_rsh_agent "$netns_dir/agent"
+            --mca oob_tcp_if_include "$network" --mca orte_tmpdir_base "$netns_dir")
+        ;;
+    *)
+        netns_launch=(--host "$a:$1,$b:$1" --prtemca plm ssh --prtemca plm_ssh_agent "$netns_dir/agent"
+            --prtemca prte_if_include "$network" --pmixmca ptl_base_if_include "$network"
+            --prtemca prte_tmpdir_base "$netns_dir")
+        ;;
+    esac
+}
+
 # Runs PROGRAM with $1 ranks, on the two hosts by turns. NETNS_LIMIT (seconds, default 60) is the
 # hard time limit; NETNS_SLOTS the slots of each host, for jobs that start more processes (default: as
 # many as it gets ranks); NETNS_SHARED_MEMORY= keeps ranks of one host from using it; NETNS_MCA an array of further options.
 netns_mpirun() {
-    local ranks=$1 slots launcher=ssh hosts=("$netns_prefix-a" "$netns_prefix-b") netns_mca=()
+    local ranks=$1 slots netns_launch=() netns_mca=()
     shift
-    # Series 4.1 wants addresses here, and has another name for what starts daemons on other hosts.
-    case $(ompi_info --version) in *v4.*) launcher=rsh hosts=(10.77.1.1 10.77.1.2) ;; esac
     slots=${NETNS_SLOTS:-$(((ranks + 1) / 2))}
+    netns_launcher "$slots"
     netns_transport
     (
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -221,9 +237,7 @@ netns_mpirun() {
         cd "$netns_dir" || exit 1
         exec timeout --kill-after=5 "${NETNS_LIMIT:-60}" ip netns exec "$netns_prefix-a" \
             unshare --uts sh -c 'hostname "$0" && exec "$@"' "$netns_prefix-a" \
-            mpirun -np "$ranks" --host "${hosts[0]}:$slots,${hosts[1]}:$slots" --map-by node \
-            --bind-to none --mca plm $launcher --mca plm_${launcher}_agent "$netns_dir/agent" \
-            --mca oob_tcp_if_include "${NETNS_OOB:-eth0}" --mca orte_tmpdir_base "$netns_dir" \
+            mpirun -np "$ranks" "${netns_launch[@]}" --map-by node --bind-to none \
             --mca mpi_yield_when_idle "${NETNS_YIELD:-1}" -x LD_LIBRARY_PATH -x ASAN_OPTIONS \
             "${netns_mca[@]}" "${NETNS_MCA[@]}" "$@" </dev/null
     )

@@ -2,13 +2,11 @@
 # Performance and control variables are there for MPI_T, count the traffic, and see replays and stalls.
 # SPDX-License-Identifier: BSD-3-Clause
 set -u
-components=$PWD/components
-system=$(ompi_info --parsable --path pkglibdir | sed 's/^path:pkglibdir://')
+. "${srcdir:-.}/tests/build-tree.sh"
+ompi_use_build_tree "$PWD/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export LD_LIBRARY_PATH=$PWD/.libs:$PWD/../symvirt/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_mca_base_component_path=$components:$system
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=ninja,self OMPI_MCA_osc=^ucx
 export OMPI_MCA_btl_ninja_control_dir=$work/ranks OMPI_MCA_btl_ninja_agent=none
 export OMPI_MCA_btl_ninja_lifeline=lo OMPI_MCA_btl_ninja_fabrics=fast=tcp@lo

@@ -81,6 +81,18 @@ struct operation {
     char last_progress[160];
 };
 
+/* --- Links of processes (ranks.c) ------------------------------------------------------------- */
+
+/* The one question of the host that may be open. */
+struct links_question {
+    uint64_t host_op; /* 0: none */
+    uint64_t op;      /* ours, to the process */
+    uint64_t process;
+    pid_t pid;
+    char name[64];
+    int64_t deadline;
+};
+
 struct agent_options {
     const char *port;   /* character device or unix socket to the host */
     const char *socket; /* where processes register */
@@ -106,6 +118,7 @@ struct agent {
     uint64_t last_ask; /* numbers of our questions to processes */
     struct process *processes;
     struct operation operation;
+    struct links_question question;
     json_t *results; /* the last few result messages, for a host that missed them: an array, oldest
                         first */
     struct channel *channel;
@@ -176,6 +189,9 @@ void registry_ask(struct agent *agent, enum symvirt_message_type type,
 /* Takes the questions back: abort to those that did not answer yet. */
 void registry_abort(struct agent *agent);
 
+/* Sends 'message' (reference taken) to one process. */
+void registry_send(struct process *process, json_t *message);
+
 /* How many did not answer the last question, failed, or are there at all. */
 unsigned registry_count_pending(const struct agent *agent);
 unsigned registry_count_failed(const struct agent *agent);
@@ -213,6 +229,20 @@ json_t *operation_describe(const struct agent *agent);
 
 /* Keeps 'result' (reference taken) among the last ones and sends it. */
 void operation_send_result(struct agent *agent, json_t *result);
+
+/* ranks.c */
+
+/* The host's request 'op' for a page of links, checked. */
+void ranks_on_request(struct agent *agent, uint64_t op, const json_t *message);
+
+/* 'process' has answered something; returns true if it was a question of ours. */
+int ranks_on_result(struct process *process, const json_t *message);
+
+/* Answers for a process that ended or does not answer. */
+void ranks_step(struct agent *agent);
+
+/* When ranks_step() is due without an event; -1: never. */
+int64_t ranks_next_look(const struct agent *agent);
 
 /* channel.c */
 

@@ -144,11 +144,11 @@ static int open_signals(void)
 /* Milliseconds until something is due; -1: only events. */
 static int next_timeout(const struct agent *agent)
 {
-    int64_t due[3] = {operation_next_look(agent), channel_next_tick(agent),
-                      agent->rescan_at ? agent->rescan_at : -1};
+    int64_t due[] = {operation_next_look(agent), channel_next_tick(agent), ranks_next_look(agent),
+                     agent->rescan_at ? agent->rescan_at : -1};
     int64_t first = -1, now = symvirt_now_ms();
 
-    for (int i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++)
         if (due[i] >= 0 && (first < 0 || due[i] < first))
             first = due[i];
     if (first < 0)
@@ -208,6 +208,7 @@ static void run(struct agent *agent)
             fabrics_rescan(agent);
         registry_sweep(agent);
         operation_step(agent);
+        ranks_step(agent);
         channel_tick(agent);
     }
 }

@@ -478,6 +478,10 @@ void operation_on_request(struct agent *agent, enum symvirt_message_type type,
         channel_send(agent, symvirt_message_result(op, 0, NULL, NULL));
         break;
     case SYMVIRT_STATUS:
+        if (!strcmp(symvirt_message_text(message, "of"), SYMVIRT_STATUS_LINKS)) {
+            ranks_on_request(agent, op, message);
+            break;
+        }
         detail = operation_describe(agent);
         json_object_set_new(detail, "channel", channel_describe(agent));
         json_object_set_new(detail, "processes", registry_describe(agent));

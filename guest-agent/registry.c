@@ -29,7 +29,7 @@ static void process_update_poll(struct process *process)
     process->polled_for_write = wanted;
 }
 
-static void process_send(struct process *process, json_t *message)
+void registry_send(struct process *process, json_t *message)
 {
     symvirt_stream_send(&process->stream, message);
     process_update_poll(process);
@@ -64,11 +64,13 @@ static void on_register(struct process *process, const json_t *message)
             json_array_append_new(fabrics, symvirt_fabric_to_json(&fabric->id));
     }
     agent_log("registered: process %d, %s", (int)process->pid, process->name);
-    process_send(process, json_pack("{s:s, s:o}", "type", "registered", "fabrics", fabrics));
+    registry_send(process, json_pack("{s:s, s:o}", "type", "registered", "fabrics", fabrics));
 }
 
 static void on_result(struct process *process, const json_t *message)
 {
+    if (ranks_on_result(process, message))
+        return;
     if (!process->asked_op || process->answered || symvirt_message_op(message) != process->asked_op)
         return; /* an answer that nobody waits for any more */
     process->answered = 1;
@@ -94,19 +96,20 @@ static void on_message(void *ctx, enum symvirt_message_type type, json_t *messag
     case SYMVIRT_PROGRESS:
         break; /* nice to know, but its result decides */
     case SYMVIRT_PING:
-        process_send(process, symvirt_message_result(symvirt_message_op(message), 0, NULL, NULL));
+        registry_send(process, symvirt_message_result(symvirt_message_op(message), 0, NULL, NULL));
         break;
     case SYMVIRT_STATUS: {
         json_t *detail = operation_describe(process->agent);
 
-        process_send(process, symvirt_message_result(symvirt_message_op(message), 0, NULL, detail));
+        registry_send(process,
+                      symvirt_message_result(symvirt_message_op(message), 0, NULL, detail));
         json_decref(detail);
         break;
     }
     default:
         if (json_object_get(message, "op"))
-            process_send(process, symvirt_message_result(symvirt_message_op(message), EPERM,
-                                                         "only the host may ask for that", NULL));
+            registry_send(process, symvirt_message_result(symvirt_message_op(message), EPERM,
+                                                          "only the host may ask for that", NULL));
     }
 }
 
@@ -218,7 +221,7 @@ void registry_ask(struct agent *agent, enum symvirt_message_type type,
         process->asked_op = agent->last_ask;
         process->answered = process->error = 0;
         process->message[0] = '\0';
-        process_send(process, symvirt_message_fabric_request(type, agent->last_ask, fabric));
+        registry_send(process, symvirt_message_fabric_request(type, agent->last_ask, fabric));
     }
 }
 
@@ -226,7 +229,7 @@ void registry_abort(struct agent *agent)
 {
     for (struct process *process = agent->processes; process; process = process->next) {
         if (process->asked_op && !process->answered)
-            process_send(process, symvirt_message_request(SYMVIRT_ABORT, process->asked_op));
+            registry_send(process, symvirt_message_request(SYMVIRT_ABORT, process->asked_op));
         process->asked_op = 0;
     }
 }
@@ -270,9 +273,9 @@ void registry_tell_present(struct agent *agent, const struct symvirt_fabric *fab
 {
     for (struct process *process = agent->processes; process; process = process->next)
         if (process->registered)
-            process_send(process, json_pack("{s:s, s:s, s:o}", "type", "event", "event",
-                                            SYMVIRT_EVENT_FABRIC_PRESENT, "fabric",
-                                            symvirt_fabric_to_json(fabric)));
+            registry_send(process, json_pack("{s:s, s:s, s:o}", "type", "event", "event",
+                                             SYMVIRT_EVENT_FABRIC_PRESENT, "fabric",
+                                             symvirt_fabric_to_json(fabric)));
 }
 
 json_t *registry_describe(const struct agent *agent)

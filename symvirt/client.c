@@ -208,9 +208,19 @@ static void client_on_abort(struct connection *from, const json_t *message)
 static void client_on_status(struct connection *from, const json_t *message)
 {
     struct symvirt_client *client = from->client;
-    json_t *status = client->callbacks.status ? client->callbacks.status(client->ctx) : NULL;
-    json_t *detail = json_pack("{s:s, s:I, s:o*}", "name", client->name, "pid",
-                               (json_int_t)getpid(), "status", status);
+    const struct symvirt_client_callbacks *callbacks = &client->callbacks;
+    json_t *detail = json_pack("{s:s, s:I}", "name", client->name, "pid", (json_int_t)getpid());
+    json_t *status = NULL;
+
+    if (strcmp(symvirt_message_text(message, "of"), SYMVIRT_STATUS_LINKS) != 0) {
+        if (callbacks->status)
+            status = callbacks->status(client->ctx);
+    } else if (callbacks->links) {
+        status = callbacks->links(client->ctx, symvirt_message_number(message, "first", 0));
+    }
+    if (status)
+        json_object_set_new(
+            detail, *symvirt_message_text(message, "of") ? SYMVIRT_STATUS_LINKS : "status", status);
 
     client_send(client, from->id,
                 symvirt_message_result(symvirt_message_op(message), 0, NULL, detail));

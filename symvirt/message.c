@@ -40,7 +40,11 @@ static const struct message_rule message_rules[SYMVIRT_MESSAGE_TYPES] = {
     [SYMVIRT_RELEASE] = {"release", {{"op", MEMBER_NUMBER, 0}, {"fabric", MEMBER_FABRIC, 0}}},
     [SYMVIRT_RESUME] = {"resume", {{"op", MEMBER_NUMBER, 0}, {"fabric", MEMBER_FABRIC, 0}}},
     [SYMVIRT_ABORT] = {"abort", {{"op", MEMBER_NUMBER, 0}}},
-    [SYMVIRT_STATUS] = {"status", {{"op", MEMBER_NUMBER, 0}}},
+    [SYMVIRT_STATUS] = {"status",
+                        {{"op", MEMBER_NUMBER, 0},
+                         {"of", MEMBER_TEXT, 1},
+                         {"process", MEMBER_NUMBER, 1},
+                         {"first", MEMBER_NUMBER, 1}}},
     [SYMVIRT_SETTIME] = {"settime", {{"op", MEMBER_NUMBER, 0}, {"realtime_ns", MEMBER_NUMBER, 0}}},
     [SYMVIRT_REGISTER] = {"register",
                           {{"pid", MEMBER_NUMBER, 0},
@@ -112,6 +116,13 @@ int symvirt_message_check(const json_t *message, enum symvirt_message_type *type
 json_t *symvirt_message_request(enum symvirt_message_type type, uint64_t op)
 {
     return json_pack("{s:s, s:I}", "type", symvirt_message_type_name(type), "op", (json_int_t)op);
+}
+
+json_t *symvirt_message_links_request(uint64_t op, uint64_t process, uint64_t first)
+{
+    return json_pack("{s:s, s:I, s:s, s:I, s:I}", "type", "status", "op", (json_int_t)op, "of",
+                     SYMVIRT_STATUS_LINKS, "process", (json_int_t)process, "first",
+                     (json_int_t)first);
 }
 
 json_t *symvirt_message_fabric_request(enum symvirt_message_type type, uint64_t op,

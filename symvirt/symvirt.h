@@ -61,8 +61,9 @@ enum symvirt_message_type {
     SYMVIRT_ABORT, /* {op}: undo operation op; op's own result answers (ECANCELED, or its success if
                       it came too late); ENOENT if there is none. An agent undoes a release even
                       after its success, as long as nothing else happened to that fabric */
-    SYMVIRT_STATUS,     /* {op}: answered by a result whose detail describes the receiver */
-    SYMVIRT_SETTIME,    /* host -> agent: {op, realtime_ns}: step the guest's clock */
+    SYMVIRT_STATUS,  /* {op, of?, process?, first?}: answered by a result whose detail describes the
+                        receiver; with "of", see below, a part of what it knows */
+    SYMVIRT_SETTIME, /* host -> agent: {op, realtime_ns}: step the guest's clock */
     SYMVIRT_REGISTER,   /* process -> agent: {pid, name, kind, protocol, operations?} */
     SYMVIRT_REGISTERED, /* agent -> process: {fabrics: [fabric...]}: the answer, fabrics that may be
                            used now */
@@ -80,6 +81,19 @@ enum symvirt_message_type {
 #define SYMVIRT_EVENT_FABRIC_PRESENT                                                               \
     "fabric-present" /* agent -> process: the fabric may be used                                   \
                       */
+
+/*
+ * Value of "of" in a status message: the connections of processes to their peers, a page at a time.
+ * To a process, {first}: it answers {links: {job, rank, total, first, links: [[job, rank, way,
+ * seconds]...]}}, at most SYMVIRT_LINKS_PAGE of them from number `first` on: the peer, the way that
+ * is used to it, and for how long. To an agent, {process, first}: it asks the first process whose
+ * number is not below `process` and adds {process, next, processes, name, pid, error?}: its number,
+ * the number to ask for the next one (0: there is none), how many there are, what it calls itself,
+ * and why there is no page of it. Number 0 is below all. Who does not know "of" answers with its
+ * whole status.
+ */
+#define SYMVIRT_STATUS_LINKS "links"
+#define SYMVIRT_LINKS_PAGE   256
 
 /* A fabric, and the device that reaches it in this machine. In messages:
  * {"uuid": ..., "name": ..., "epoch": N, "device"?: ...}. */
@@ -106,6 +120,9 @@ int symvirt_message_check(const json_t *message, enum symvirt_message_type *type
 
 /* A request {type, op}: ping, abort or status. */
 json_t *symvirt_message_request(enum symvirt_message_type type, uint64_t op);
+
+/* A status request for links. */
+json_t *symvirt_message_links_request(uint64_t op, uint64_t process, uint64_t first);
 
 /* A request {type, op, fabric}: release or resume. */
 json_t *symvirt_message_fabric_request(enum symvirt_message_type type, uint64_t op,
@@ -315,6 +332,9 @@ struct symvirt_client_callbacks {
     void (*fabric_present)(void *ctx, const struct symvirt_fabric *fabric);
     /* The connection to the agent came (1) or went (0). Operations outstanding go on. */
     void (*agent_connected)(void *ctx, int connected);
+    /* Describes the connections to peers from number 'first' on, as SYMVIRT_STATUS_LINKS says: the
+     * inner object (new reference), or NULL. Answered at once. */
+    json_t *(*links)(void *ctx, uint64_t first);
 };
 
 /* Makes a client. 'name' names the process to humans, such as "job 4711 rank 3" (copied; up to 63

@@ -282,10 +282,10 @@ void api_request(struct coordinator *coordinator, struct client *client, const j
         const char *name;
         void (*answer)(struct coordinator *coordinator, struct client *client,
                        const json_t *request);
-    } known[] = {{"status", request_status},   {"migrate", request_migrate},
-                 {"follow", request_follow},   {"abort", request_abort},
-                 {"history", request_history}, {"explain", request_explain},
-                 {"release", request_release}, {"resume", request_resume}};
+    } known[] = {
+        {"status", request_status},   {"migrate", request_migrate}, {"follow", request_follow},
+        {"abort", request_abort},     {"history", request_history}, {"explain", request_explain},
+        {"release", request_release}, {"resume", request_resume},   {"ranks", request_ranks}};
     const char *name = text_of(request, "request");
 
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)

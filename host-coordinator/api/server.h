@@ -30,6 +30,9 @@ void api_tell(struct coordinator *coordinator, int64_t plan, json_t *message);
 uint64_t api_client_id(const struct client *client);
 struct client *api_client(uint64_t id);
 
+/* ranks.c: answers {request: "ranks", what: CLUSTER or VM}. */
+void request_ranks(struct coordinator *coordinator, struct client *client, const json_t *request);
+
 /* requests.c: answers one request. */
 void api_request(struct coordinator *coordinator, struct client *client, const json_t *request);
 

@@ -37,6 +37,7 @@ static void usage(FILE *to)
           "      --parallel N             N VMs at a time (1)\n"
           "  release VM FABRIC            the VM's ranks give up the fabric's device\n"
           "  resume VM FABRIC             the VM's ranks use it again\n"
+          "  ranks CLUSTER|VM             which transport each link of each rank uses, since when\n"
           "  abort MOVE                   undo a move before its point of no return\n"
           "  history [--limit N]          moves and the times of their phases\n"
           "  explain MOVE                 what a move went through and what it waits for\n\n"
@@ -251,6 +252,9 @@ static int run(int count, char **words)
         return command_simple(
             json_pack("{s:s, s:s, s:s}", "request", command, "vm", words[1], "fabric", words[2]),
             render_ok);
+    if (!strcmp(command, "ranks") && count == 2)
+        return command_simple(json_pack("{s:s, s:s}", "request", "ranks", "what", words[1]),
+                              render_ranks);
     if (!strcmp(command, "abort") && count == 2)
         return command_number("abort", words[1], render_ok);
     if (!strcmp(command, "history") && count == 1)

@@ -212,3 +212,54 @@ void render_explanation(const json_t *move)
     if (json_is_string(json_object_get(move, "waits_for")))
         printf("It waits for: %s.\n", text_of(move, "waits_for", "nothing"));
 }
+
+/* Seconds as a human tells a length of time. */
+static const char *since_text(double seconds, char *text, size_t size)
+{
+    unsigned long all = (unsigned long)seconds;
+
+    if (seconds < 60)
+        snprintf(text, size, "%.1f s", seconds);
+    else if (all < 3600)
+        snprintf(text, size, "%lu min %lu s", all / 60, all % 60);
+    else
+        snprintf(text, size, "%lu h %lu min", all / 3600, all / 60 % 60);
+    return text;
+}
+
+static void render_rank(const json_t *vm, const json_t *rank)
+{
+    json_t *link;
+    char since[40];
+    size_t i;
+
+    json_array_foreach (json_object_get(rank, "links"), i, link)
+        printf("%-16s %-6d %-8d %-6d %-14s %s\n", text_of(vm, "vm", "?"),
+               (int)number_of(rank, "rank"), (int)number_of(rank, "pid"),
+               (int)number_of(link, "rank"), text_of(link, "transport", "?"),
+               since_text(number_of(link, "since_s"), since, sizeof(since)));
+    if (i == 0)
+        printf("%-16s %-6d %-8d %-6s %s\n", text_of(vm, "vm", "?"), (int)number_of(rank, "rank"),
+               (int)number_of(rank, "pid"), "-",
+               text_of(rank, "error", "has talked to nobody outside its VM"));
+    else if (json_is_string(json_object_get(rank, "error")))
+        printf("  %s\n", text_of(rank, "error", ""));
+}
+
+void render_ranks(const json_t *message)
+{
+    json_t *vm, *rank;
+    size_t i, j;
+
+    printf("%-16s %-6s %-8s %-6s %-14s %s\n", "VM", "RANK", "PID", "PEER", "TRANSPORT", "SINCE");
+    json_array_foreach (json_object_get(message, "vms"), i, vm) {
+        json_array_foreach (json_object_get(vm, "ranks"), j, rank)
+            render_rank(vm, rank);
+        if (json_is_string(json_object_get(vm, "error")))
+            printf("%-16s %s\n", text_of(vm, "vm", "?"), text_of(vm, "error", ""));
+        else if (j == 0)
+            printf("%-16s no ranks\n", text_of(vm, "vm", "?"));
+        if (json_is_true(json_object_get(vm, "truncated")))
+            printf("%-16s there are more than can be told\n", text_of(vm, "vm", "?"));
+    }
+}

@@ -19,6 +19,9 @@ void render_moves(const json_t *moves, json_int_t plan);
 /* What a move went through. */
 void render_explanation(const json_t *move);
 
+/* Ranks of VMs and what their links use. */
+void render_ranks(const json_t *message);
+
 /* Ends a progress bar's line, if one is open. */
 void render_end(void);
 

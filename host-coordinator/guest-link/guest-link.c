@@ -297,6 +297,14 @@ int guest_link_request(struct guest_link *link, enum symvirt_message_type type,
     return add_request(link, type, message, timeout_ms, op);
 }
 
+int guest_link_ask_links(struct guest_link *link, uint64_t process, uint64_t first, int timeout_ms,
+                         uint64_t *op)
+{
+    return add_request(link, SYMVIRT_STATUS,
+                       symvirt_message_links_request(next_op(link), process, first), timeout_ms,
+                       op);
+}
+
 int guest_link_set_time(struct guest_link *link, int timeout_ms, uint64_t *op)
 {
     return add_request(link, SYMVIRT_SETTIME,

@@ -86,6 +86,10 @@ int guest_link_is_connected(const struct guest_link *link);
 int guest_link_request(struct guest_link *link, enum symvirt_message_type type,
                        const json_t *fabric, int timeout_ms, uint64_t *op);
 
+/* Asks for links, as SYMVIRT_STATUS_LINKS says; what the guest answers is for ranks-query.h. */
+int guest_link_ask_links(struct guest_link *link, uint64_t process, uint64_t first, int timeout_ms,
+                         uint64_t *op);
+
 /* Steps the guest's clock to this host's. */
 int guest_link_set_time(struct guest_link *link, int timeout_ms, uint64_t *op);
 

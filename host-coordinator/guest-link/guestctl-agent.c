@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "guestctl.h"
+#include "ranks-query.h"
 
 #define REOPEN_MS 500 /* after the channel ended */
 
@@ -22,6 +23,7 @@ struct conversation {
     int64_t begin;
     int64_t reopen_at; /* 0: the channel is open */
     uint64_t op;
+    struct ranks_query *ranks; /* command ranks */
     int done;
     int code;
 };
@@ -86,19 +88,61 @@ static void print_fabrics(const json_t *detail)
     printf("  %lld processes\n", (long long)symvirt_message_number(detail, "process_count", 0));
 }
 
+static void print_ranks(const json_t *detail)
+{
+    json_t *rank, *link;
+    size_t i, j;
+
+    json_array_foreach (json_object_get(detail, "ranks"), i, rank) {
+        printf("  process %lld, %s: %s\n", (long long)symvirt_message_number(rank, "pid", 0),
+               symvirt_message_text(rank, "name"), symvirt_message_text(rank, "error"));
+        json_array_foreach (json_object_get(rank, "links"), j, link)
+            printf("    rank %lld: %s for %.1f s\n",
+                   (long long)symvirt_message_number(link, "rank", 0),
+                   symvirt_message_text(link, "transport"),
+                   json_number_value(json_object_get(link, "since_s")));
+    }
+}
+
+static int ask_ranks(struct conversation *conversation)
+{
+    uint64_t process, first;
+
+    if (!conversation->ranks && !(conversation->ranks = ranks_query_create()))
+        return -ENOMEM;
+    ranks_query_next(conversation->ranks, &process, &first);
+    return guest_link_ask_links(conversation->link, process, first,
+                                conversation->options->timeout_ms, &conversation->op);
+}
+
+/* Takes a page of links; returns true if another one is awaited. */
+static int go_on(struct conversation *conversation, const json_t *detail)
+{
+    uint64_t process, first;
+
+    ranks_query_take(conversation->ranks, detail);
+    return ranks_query_next(conversation->ranks, &process, &first) && !ask_ranks(conversation);
+}
+
 static void on_result(void *ctx, uint64_t op, const json_t *result)
 {
     struct conversation *conversation = ctx;
     const json_t *detail = json_object_get(result, "detail");
     int error = (int)symvirt_message_number(result, "error", 0);
+    json_t *ranks = NULL;
 
-    if (op != conversation->op)
+    if (op != conversation->op || (conversation->ranks && !error && go_on(conversation, detail)))
         return;
+    if (conversation->ranks)
+        detail = ranks = ranks_query_result(conversation->ranks);
     conversation->code =
         guestctl_report(conversation->options, error, symvirt_message_text(result, "message"),
                         detail, conversation->begin);
     if (!error && !conversation->options->json && !strcmp(conversation->options->command, "status"))
         print_fabrics(detail);
+    if (!error && !conversation->options->json && ranks)
+        print_ranks(detail);
+    json_decref(ranks);
     conversation->done = 1;
 }
 
@@ -128,6 +172,8 @@ static int send_request(struct conversation *conversation)
     static const enum symvirt_message_type types[] = {SYMVIRT_RELEASE, SYMVIRT_RESUME,
                                                       SYMVIRT_STATUS, SYMVIRT_PING};
 
+    if (!strcmp(options->command, "ranks"))
+        return ask_ranks(conversation);
     if (!strcmp(options->command, "settime"))
         return guest_link_set_time(conversation->link, options->timeout_ms, &conversation->op);
     for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
@@ -196,6 +242,7 @@ int guestctl_ask_agent(const struct guestctl_options *options, virDomainPtr doma
         converse(&conversation, timer);
 out:
     guest_link_destroy(conversation.link);
+    ranks_query_destroy(conversation.ranks);
     close(signal_fd);
     return conversation.code;
 }

@@ -21,6 +21,7 @@ static const char usage_text[] =
     "                     nobody in the VM holds it\n"
     "  VM resume FABRIC   wait until the device is usable, then processes use it again\n"
     "  VM status          what the VM's agent knows (with --json: all of it)\n"
+    "  VM ranks           which transport each link of each rank uses, since when\n"
     "  VM ping            is the agent alive?\n"
     "  VM settime         step the VM's clock to this host's\n"
     "  VM detach ALIAS    unplug the device with this alias; done when it is gone from\n"
@@ -117,6 +118,7 @@ static void parse_words(struct guestctl_options *options, char **words, int coun
         {"release", "a FABRIC", SYMVIRT_COORDINATOR_TIMEOUT_MS},
         {"resume", "a FABRIC", 130000},
         {"status", NULL, SYMVIRT_COORDINATOR_TIMEOUT_MS},
+        {"ranks", NULL, SYMVIRT_COORDINATOR_TIMEOUT_MS},
         {"ping", NULL, SYMVIRT_COORDINATOR_TIMEOUT_MS},
         {"settime", NULL, SYMVIRT_COORDINATOR_TIMEOUT_MS},
         {"detach", "the device's ALIAS", 30000},

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "guest.h"
 #include "guest-link-libvirt.h"
+#include "ranks-query.h"
 
 #define RETRY_FIRST_MS 100
 #define RETRY_LAST_MS  2000
@@ -279,6 +281,81 @@ uint64_t guest_request(struct guest *guest, enum symvirt_message_type type, cons
     int rc = guest_link_request(guest->link, type, fabric, limit_ms, &op);
 
     return guest_expect(guest, rc, op, done, ctx);
+}
+
+/* --- Ranks ------------------------------------------------------------------------------------ */
+
+struct asking {
+    struct guest *guest;
+    struct ranks_query *query;
+    int64_t deadline; /* of all questions together */
+    guest_done done;
+    void *ctx;
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void asking_end(struct asking *asking, int error, const char *message)
+{
+    json_t *result = ranks_query_result(asking->query);
+
+    asking->done(asking->ctx, error, message, result);
+    json_decref(result);
+    ranks_query_destroy(asking->query);
+    free(asking);
+}
+
+static void asking_on_answer(void *ctx, int error, const char *message, const json_t *detail);
+
+/* Asks for the next page. */
+static int asking_go_on(struct asking *asking)
+{
+    int64_t left = asking->deadline - now_ms();
+    uint64_t process, first, op = 0;
+    int rc;
+
+    ranks_query_next(asking->query, &process, &first);
+    if (left <= 0)
+        return -ETIMEDOUT;
+    rc = guest_link_ask_links(asking->guest->link, process, first, (int)left, &op);
+    return guest_expect(asking->guest, rc, op, asking_on_answer, asking) ? 0 : -EBUSY;
+}
+
+static void asking_on_answer(void *ctx, int error, const char *message, const json_t *detail)
+{
+    struct asking *asking = ctx;
+    uint64_t process, first;
+
+    if (!error)
+        ranks_query_take(asking->query, detail);
+    if (!error && ranks_query_next(asking->query, &process, &first)) {
+        error = -asking_go_on(asking);
+        if (!error)
+            return;
+        message = strerror(error);
+    }
+    asking_end(asking, error, message);
+}
+
+int guest_ask_ranks(struct guest *guest, int limit_ms, guest_done done, void *ctx)
+{
+    struct asking *asking = calloc(1, sizeof(*asking));
+    int rc = -ENOMEM;
+
+    if (!asking)
+        return rc;
+    *asking = (struct asking){guest, ranks_query_create(), now_ms() + limit_ms, done, ctx};
+    if (asking->query && !(rc = asking_go_on(asking)))
+        return 0;
+    ranks_query_destroy(asking->query);
+    free(asking);
+    return rc;
 }
 
 uint64_t guest_set_time(struct guest *guest, int limit_ms, guest_done done, void *ctx)

@@ -49,6 +49,10 @@ int guest_alive(const struct guest *guest);
 uint64_t guest_request(struct guest *guest, enum symvirt_message_type type, const json_t *fabric,
                        int limit_ms, guest_done done, void *ctx);
 
+/* Asks which transport each link of each rank in the VM uses. 'detail' of the end is as
+ * ranks_query_result() says, also after an error, with what is known. Returns -ENOMEM. */
+int guest_ask_ranks(struct guest *guest, int limit_ms, guest_done done, void *ctx);
+
 /* Steps the guest's clock to this host's; otherwise as above. */
 uint64_t guest_set_time(struct guest *guest, int limit_ms, guest_done done, void *ctx);
 

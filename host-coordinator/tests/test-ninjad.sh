@@ -69,6 +69,9 @@ expect 2 "there is no move 7" "${ctl[@]}" explain 7
 expect 2 "is no number" "${ctl[@]}" explain x
 expect 2 "no fabric named 'ib0'" "${ctl[@]}" release vm1 ib0
 expect 2 "no VM named 'vm9'" "${ctl[@]}" release vm9 ib0
+expect 2 "no cluster or VM named 'c9'" "${ctl[@]}" ranks c9
+expect 0 "its agent does not answer" "${ctl[@]}" ranks c1
+expect 0 '"vm":"vm1","error":"its agent does not answer"' "${ctl[@]}" ranks vm1 --json
 expect 2 "usage" "${ctl[@]}" nonsense
 expect 2 "--parallel" "${ctl[@]}" migrate c1 --to cloud --parallel 0
 expect 1 "no ninjad answers" "$NINJACTL" -s "$dir/nobody" status

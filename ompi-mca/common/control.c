@@ -240,11 +240,23 @@ static json_t *on_status(void *context)
     return status;
 }
 
+static json_t *on_links(void *context, uint64_t first)
+{
+    struct ninja_core *core = context;
+    json_t *links;
+
+    ninja_control_enter(core);
+    links = ninja_status_links(core, first);
+    ninja_control_leave(core);
+    return links;
+}
+
 static const struct symvirt_client_callbacks client_callbacks = {
     .release = on_release,
     .resume = on_resume,
     .abort = on_abort,
     .status = on_status,
+    .links = on_links,
     .fabric_present = on_fabric_present,
 };
 

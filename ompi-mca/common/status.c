@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <symvirt.h>
+
 #include "core.h"
 #include "lifeline.h"
 
@@ -136,4 +138,25 @@ json_t *ninja_status(struct ninja_core *core)
                      "name", core->rank_name, "fault", fault_status(core), "stalls",
                      stall_status(core), "quiesce", quiesce_status(core), "fabrics", fabrics(core),
                      "links", links);
+}
+
+json_t *ninja_status_links(struct ninja_core *core, uint64_t first)
+{
+    json_t *page = json_array();
+    uint64_t number = 0;
+
+    for (const struct ninja_link *link = core->links; link != NULL; link = link->next, number++) {
+        const struct ninja_path *path = link->send_path;
+
+        if (number < first || json_array_size(page) == SYMVIRT_LINKS_PAGE)
+            continue;
+        json_array_append_new(page,
+                              json_pack("[I, I, s, f]", (json_int_t)(link->peer >> 32),
+                                        (json_int_t)(link->peer & UINT32_MAX),
+                                        path->fabric != NULL ? path->fabric->name : "lifeline",
+                                        seconds_since(path->since_ms)));
+    }
+    return json_pack("{s:I, s:I, s:I, s:I, s:o}", "job", (json_int_t)(core->id >> 32), "rank",
+                     (json_int_t)(core->id & UINT32_MAX), "total", (json_int_t)number, "first",
+                     (json_int_t)first, "links", page);
 }

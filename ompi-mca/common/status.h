@@ -7,11 +7,16 @@
 #define NINJA_STATUS_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 struct ninja_core;
 
 /* The whole status (new reference), or NULL. The gate is held. */
 json_t *ninja_status(struct ninja_core *core);
+
+/* Links from number `first` on, a page of them, as SYMVIRT_STATUS_LINKS says (new reference). The
+ * gate is held. */
+json_t *ninja_status_links(struct ninja_core *core, uint64_t first);
 
 /* Only {"fabrics": [...]} (new reference). The gate is held. */
 json_t *ninja_status_fabrics(struct ninja_core *core);

@@ -5,6 +5,8 @@
  *   ok       completes at once (default)
  *   fail     completes with EBUSY and a sentence
  *   silent   never completes
+ *   links    as ok, and has 600 links to peers, of which it tells a page at a time
+ *   liar     as ok, and tells nonsense about its links
  * FILE stands for a device node: open unless released (in mode ok).
  * Prints a line for every callback; ends at end of file on its standard input.
  */
@@ -32,7 +34,7 @@ static void open_device(void)
 
 static void finish(uint64_t op)
 {
-    if (!strcmp(mode, "ok"))
+    if (!strcmp(mode, "ok") || !strcmp(mode, "links") || !strcmp(mode, "liar"))
         symvirt_client_complete(client, op, 0, NULL, NULL);
     if (!strcmp(mode, "fail"))
         symvirt_client_complete(client, op, EBUSY, "told to fail", NULL);
@@ -78,6 +80,25 @@ static json_t *on_status(void *ctx)
     return json_pack("{s:s}", "mode", mode);
 }
 
+static json_t *on_links(void *ctx, uint64_t first)
+{
+    json_t *page = json_array();
+
+    if (!strcmp(mode, "liar"))
+        return json_pack("{s:s, s:i, s:f, s:[s, [i, s, i, s], [], [n, n, s, f]]}", "job", "\x01",
+                         "rank", -7, "total", 3.5, "links", "x", -1, "y", 3, "z", "\x1b[2Jib\n",
+                         1e300);
+    if (strcmp(mode, "links")) {
+        json_decref(page);
+        return NULL;
+    }
+    for (uint64_t i = first; i < 600 && json_array_size(page) < SYMVIRT_LINKS_PAGE; i++)
+        json_array_append_new(page, json_pack("[i, I, s, f]", 9, (json_int_t)i,
+                                              i % 2 ? "ib0" : "lifeline", (double)i));
+    return json_pack("{s:i, s:i, s:i, s:I, s:o}", "job", 9, "rank", 3, "total", 600, "first",
+                     (json_int_t)first, "links", page);
+}
+
 int main(int argc, char **argv)
 {
     static const struct symvirt_client_callbacks callbacks = {
@@ -85,6 +106,7 @@ int main(int argc, char **argv)
         .resume = on_resume,
         .abort = on_abort,
         .status = on_status,
+        .links = on_links,
         .fabric_present = on_present,
         .agent_connected = on_agent,
     };

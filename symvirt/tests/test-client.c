@@ -76,8 +76,14 @@ static void on_agent(void *ctx, int connected)
 
 static int setup(void **state)
 {
-    static const struct symvirt_client_callbacks callbacks = {on_release, on_resume,  on_abort,
-                                                              on_status,  on_present, on_agent};
+    static const struct symvirt_client_callbacks callbacks = {
+        .release = on_release,
+        .resume = on_resume,
+        .abort = on_abort,
+        .status = on_status,
+        .fabric_present = on_present,
+        .agent_connected = on_agent,
+    };
     struct fixture *fixture = calloc(1, sizeof(*fixture));
 
     strcpy(fixture->directory, "/tmp/test-client-XXXXXX");

@@ -55,6 +55,7 @@ struct ninja_lifeline {
     unsigned retry_ms;
     uint64_t retry_at_ms; /* 0: no attempt is planned */
     uint64_t attempt_until_ms;
+    bool attempt_heard;     /* the peer's kernel has our greeting: only the peer itself is slow */
     uint64_t adopted_at_ms; /* when `current` became the one */
     uint64_t examine_at_ms;
     uint64_t examined_data; /* acknowledged then */
@@ -116,6 +117,7 @@ static void connect_now(struct ninja_link *link)
     lifeline->attempt_number = hello.number;
     lifeline->retry_at_ms = 0;
     lifeline->attempt_until_ms = ninja_now_ms() + connect_limit(lifeline);
+    lifeline->attempt_heard = false;
     lifeline->attempt = ninja_tcp_connect(tcp_of(core), &link->lifeline_path,
                                           &lifeline->contact.address, &hello, &error);
     if (lifeline->attempt == NULL) {
@@ -441,6 +443,27 @@ void ninja_lifeline_renew_all(struct ninja_core *core)
 }
 
 /*
+ * The attempt was not answered in time. If the network has delivered it, a new one would not be
+ * answered sooner, and would undo what the peer is about to do: it gets the longer limit.
+ */
+static void attempt_expired(struct ninja_link *link, uint64_t now)
+{
+    struct ninja_lifeline *lifeline = link->lifeline;
+    struct ninja_tcp_stream *stream = lifeline->attempt;
+    struct ninja_tcp_trouble trouble;
+
+    ninja_tcp_stream_trouble(stream, &trouble);
+    if (!lifeline->attempt_heard && trouble.connected && trouble.unacknowledged == 0) {
+        lifeline->attempt_heard = true;
+        lifeline->attempt_until_ms = now + CONNECT_LIMIT_MS;
+        return;
+    }
+    lifeline->vain_attempts++;
+    on_broken(stream, -ETIMEDOUT);
+    ninja_tcp_stream_close(stream);
+}
+
+/*
  * Looks whether the network still takes what we send; if not, a second connection is tried beside
  * the first. A link that gets acknowledgements costs nothing here.
  */
@@ -472,13 +495,8 @@ uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
     struct ninja_lifeline *lifeline = link->lifeline;
     uint64_t next = 0;
 
-    if (lifeline->attempt != NULL && now >= lifeline->attempt_until_ms) {
-        struct ninja_tcp_stream *stream = lifeline->attempt;
-
-        lifeline->vain_attempts++;
-        on_broken(stream, -ETIMEDOUT);
-        ninja_tcp_stream_close(stream);
-    }
+    if (lifeline->attempt != NULL && now >= lifeline->attempt_until_ms)
+        attempt_expired(link, now);
     if (lifeline->retry_at_ms != 0 && now >= lifeline->retry_at_ms) {
         lifeline->retry_at_ms = 0;
         if (lifeline->current == NULL)

@@ -437,6 +437,7 @@ void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,
     if (ioctl(stream->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0)
         trouble->unacknowledged = (unsigned)bytes;
     if (getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+        trouble->connected = info.tcpi_state == TCP_ESTABLISHED;
         trouble->retransmits = info.tcpi_retransmits;
         trouble->round_trip_us = info.tcpi_rtt;
     }

@@ -120,6 +120,7 @@ void ninja_tcp_stream_pump(struct ninja_tcp_stream *stream);
 
 /* What the kernel knows of a connection. */
 struct ninja_tcp_trouble {
+    bool connected;          /* the peer's kernel has answered */
     unsigned unacknowledged; /* bytes in the kernel that the peer's kernel has not acknowledged */
     unsigned retransmits;    /* how often they were sent in vain in a row */
     unsigned round_trip_us;

@@ -36,9 +36,11 @@ NETNS_MCA=("${impatient[@]}" --mca oob_tcp_keepalive_time 2)
 job_start
 netns_cut eth0
 netns_until 30 job_gone || netns_fail "keepalive did not notice the cut"
-netns_mpirun_wait && netns_fail "the job succeeded without mpirun's connection to the other host"
+# In series 5.0 mpirun says so, and exits with 0 all the same.
+netns_mpirun_wait && ! grep -q 'lost communication with' "$netns_dir/job.log" &&
+    netns_fail "the job succeeded without mpirun's connection to the other host"
 netns_heal eth0
-echo "with keepalive: the job ended, as $(grep -m1 -o 'lost communication with.*' "$netns_dir/job.log")"
+echo "with keepalive: the job ended, as $(grep -a -m1 -o 'lost communication with.*' "$netns_dir/job.log")"
 # Without mpirun, the ranks end a little later, or not by themselves.
 ranks_gone() {
     [ -z "$(netns_rank_pids ninja-soak a; netns_rank_pids ninja-soak b)" ]
@@ -47,6 +49,8 @@ netns_until 10 ranks_gone ||
     kill -KILL $(netns_rank_pids ninja-soak a; netns_rank_pids ninja-soak b)
 
 NETNS_MCA=("${impatient[@]}" --am "$netns_top/ompi-mca/components/ninja")
+# What --am cannot say in series 5.0.
+case $(ompi_info --version) in *v5.*) NETNS_MCA+=(--prtemca oob_tcp_keepalive_time 0) ;; esac
 job_start
 netns_cut eth0
 sleep 1

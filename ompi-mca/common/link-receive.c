@@ -84,6 +84,8 @@ int ninja_link_get(struct ninja_link *link, void *local, uint64_t remote, size_t
     struct ninja_frame *frame;
     struct ninja_get *get;
 
+    if (length == 0) /* nothing would be sent, and so nothing would complete it */
+        return ninja_core_complete(core, complete, context, 0);
     if (core->get_free == 0 && grow_gets(core) != 0)
         return -ENOMEM;
     frame = ninja_frame_new(&core->pool, sizeof(remote));

@@ -282,6 +282,15 @@ static void get_lands_in_place_and_completes_in_order(void **state)
     assert_int_equal(ninja_path_landing(lifeline(), &second, &where), NINJA_LANDING_DISCARD);
 }
 
+static void get_of_nothing_completes_by_itself(void **state)
+{
+    assert_int_equal(ninja_core_get(rig->link, user_buffer, 0x1000, 0, count_completion, NULL), 0);
+    assert_int_equal(rig->completions, 0); /* the upper layer is still inside its call */
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+    assert_null(rig->link->data.head);
+}
+
 static void second_writer_stops_the_first(void **state)
 {
     struct ninja_frame_header data;
@@ -413,6 +422,7 @@ int main(void)
         TEST(what_the_lifeline_lost_goes_to_the_path_in_use),
         TEST(drained_needs_both_directions),
         TEST(get_lands_in_place_and_completes_in_order),
+        TEST(get_of_nothing_completes_by_itself),
         TEST(second_writer_stops_the_first),
         TEST(second_copy_waits_for_a_writer_that_cannot_be_stopped),
         TEST(unasked_data_goes_nowhere),

@@ -15,8 +15,8 @@ usage: ./check.sh [--long] [--no-vm] [--build DIR]
 Installs the Debian packages that are missing, builds the project out of tree,
 runs all tests and ends with one line: N passed, N failed, N skipped.
 
-  --long       also run the tests again built with ASan and UBSan, the fuzz targets, and the
-               tests in a Debian 13 root with Open MPI 5.0
+  --long       also run hpcc and the test suite of mpi4py, the tests again built with ASan and
+               UBSan, the fuzz targets, and the tests in a Debian 13 root with Open MPI 5.0
   --no-vm      leave out the tests that start virtual machines
   --build DIR  build in DIR (default: build-check)
 END
@@ -107,6 +107,8 @@ if [ -n "$vm" ]; then
     run_tests check-vm "$build" 3000 || status=$?
 fi
 if [ -n "$long" ]; then
+    step "Running programs that are not ours"
+    run_tests check-long "$build" 1500 || status=$?
     step "Building with ASan and UBSan"
     build_in "$build-asan" --enable-sanitizers
     find "$build-asan" -name '*.trs' -delete

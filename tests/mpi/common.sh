@@ -7,6 +7,7 @@
 # MPI_VARIANTS which of "tcp ninja switched" to run.
 . "${srcdir:-.}/lib/netns.sh"
 MPI_SECONDS=${MPI_SECONDS:-4}
+NETNS_LIMIT=${NETNS_LIMIT:-120} # starting takes long on a busy machine
 MPI_SEED=${MPI_SEED:-$((RANDOM * 30 + RANDOM % 30 + 1))}
 MPI_VARIANTS=${MPI_VARIANTS:-tcp ninja switched}
 
@@ -32,8 +33,9 @@ mpi_wait() {
 
 # Switches random ranks while the job of $1 ranks runs; ranks that are gone in the end are no failure.
 mpi_storm() {
+    netns_until 60 netns_ranks_listen "$1" || netns_fail "the ranks do not listen"
     "$builddir/switch-storm" --dir "$netns_control" --ranks "$1" --interval "${MPI_INTERVAL:-20}" \
-        --duration "${NETNS_LIMIT:-60}" --overlap 5 --seed "$MPI_SEED" \
+        --duration "$NETNS_LIMIT" --overlap 5 --seed "$MPI_SEED" \
         >"$netns_dir/storm.json" 2>"$netns_dir/storm.log"
 }
 

@@ -86,7 +86,7 @@ static void receive_wildcard(struct ledger *ledger, MPI_Comm comm)
 /* Probes for anything, then receives exactly that. */
 static void receive_probed(struct ledger *ledger, MPI_Comm comm, bool immediate)
 {
-    MPI_Status status, received;
+    MPI_Status status = {0}, received;
     unsigned char *buffer;
     int flag = 0, size;
 
@@ -109,7 +109,7 @@ static void receive_matched(struct ledger *ledger, MPI_Comm comm, bool immediate
 {
     MPI_Message message;
     MPI_Request request;
-    MPI_Status status;
+    MPI_Status status = {0};
     unsigned char *buffer;
     int flag = 0, size;
 

@@ -34,27 +34,29 @@ fi
 # A rank must find its own name, which is that of the host; the file is seen in this host only.
 printf '127.0.0.1 localhost\n10.77.1.1 %s-a\n10.77.1.2 %s-b\n' "$netns_prefix" "$netns_prefix" >"$netns_dir/hosts"
 # shellcheck disable=SC2016
-rank='mountpoint -q /etc/hosts || mount --bind "$0" /etc/hosts; exec /usr/bin/python3 "$@"'
+rank='mountpoint -q /etc/hosts || mount --bind "$0/hosts" /etc/hosts
+    exec /usr/bin/python3 "$@" >"$0/rank-$OMPI_COMM_WORLD_RANK.log" 2>&1'
 
 # Runs the suite as variant $1 with further arguments of runtests.py; what failed goes to $netns_dir/$1.failed.
 suite_run() {
-    local variant=$1
+    local variant=$1 ran
     shift
     mpi_variant "$variant"
+    rm -f "$netns_dir"/rank-*.log
     # Debian's configuration takes osc/pt2pt away, without which nothing serves windows across hosts on ob1.
     NETNS_MCA=(--mca osc ^ucx)
     [ "$variant" = tcp ] || netns_foreign_program
-    netns_mpirun_start 2 sh -c "$rank" "$netns_dir/hosts" "$suite/runtests.py" --no-builddir -v "$@"
+    netns_mpirun_start 2 sh -c "$rank" "$netns_dir" "$suite/runtests.py" --no-builddir -v "$@"
     if [ "$variant" = switched ]; then
         mpi_storm_changing
         MPI_CHANGING=yes mpi_storm_check
     fi
     netns_mpirun_wait
     [ $? -ne 124 ] || netns_fail "$variant: the suite did not end"
-    grep -aoE '^(ERROR|FAIL): [A-Za-z0-9_]+ \([A-Za-z0-9_.]+\)' "$netns_dir/job.log" | sort -u >"$netns_dir/$variant.failed"
-    echo "$variant $*: $(grep -ac '^Ran [0-9]* tests' "$netns_dir/job.log") ranks," \
-        "$(grep -am1 -oE '^Ran [0-9]+ tests' "$netns_dir/job.log"), $(wc -l <"$netns_dir/$variant.failed") failed"
-    [ "$(grep -ac '^Ran [0-9]* tests' "$netns_dir/job.log")" = 2 ] || netns_fail "$variant: a rank did not finish the suite"
+    grep -ahE '^(ERROR|FAIL): ' "$netns_dir"/rank-*.log | sort -u >"$netns_dir/$variant.failed"
+    ran=$(grep -ahoE '^Ran [0-9]+ tests' "$netns_dir"/rank-*.log | uniq -c | tr -s ' ')
+    echo "$variant $*: ranks and tests:$ran; $(wc -l <"$netns_dir/$variant.failed") failed"
+    [[ $ran = " 2 Ran "* ]] || netns_fail "$variant: a rank did not finish the suite"
 }
 
 # The whole suite at MPI_THREAD_MULTIPLE, as mpi4py does by itself; then windows, which osc/pt2pt serves below it only.

@@ -87,13 +87,20 @@ void ninja_core_wake_control(struct ninja_core *core)
     (void)!write(core->control->wake_fd, &one, sizeof(one));
 }
 
-void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on)
+static void watch(struct ninja_control *control, struct ninja_transport *transport, bool on)
 {
     struct epoll_event event = {.events = EPOLLIN};
 
     if (transport->event_fd >= 0)
-        (void)epoll_ctl(core->control->transports_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+        (void)epoll_ctl(control->transports_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
                         transport->event_fd, &event);
+}
+
+void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on)
+{
+    /* Otherwise it joins the set with all others (arm_transports). */
+    if (core->announced || !on)
+        watch(core->control, transport, on);
 }
 
 /* --- What agent and controllers ask

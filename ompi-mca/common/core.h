@@ -123,6 +123,8 @@ struct ninja_core {
     bool in_pass;            /* the upper layer is inside ninja_core_progress() */
     unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
     bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */
+    bool announced; /* the control thread waits for the event_fd of transports: they must tell of all
+                       that arrives */
     bool lost_links;     /* some link has failed since the upper layer last looked */
 
     struct ninja_fault fault;

@@ -303,11 +303,17 @@ static int lifeline_progress(struct ninja_transport *transport)
     return ninja_tcp_progress((struct ninja_tcp *)transport);
 }
 
+static void lifeline_announce(struct ninja_transport *transport)
+{
+    ninja_tcp_announce((struct ninja_tcp *)transport);
+}
+
 static const struct ninja_transport_ops lifeline_ops = {
     .name = "lifeline",
     .landing_can_cancel = true,
     .path_pump = lifeline_pump,
     .progress = lifeline_progress,
+    .announce = lifeline_announce,
 };
 
 int ninja_lifeline_open(struct ninja_core *core, const char *what, char *why, size_t why_size)
@@ -355,6 +361,8 @@ void ninja_lifeline_close(struct ninja_core *core, unsigned limit_ms)
         link->data.acknowledge_now = true;
         ninja_link_pump(link);
     }
+    core->announced = true;
+    ninja_tcp_announce(tcp_of(core));
     /* Peers acknowledge what they have; those that ended before us never will. */
     while (farewell_pending(core) && ninja_now_ms() < until) {
         struct pollfd wait = {.fd = core->lifeline->event_fd, .events = POLLIN};

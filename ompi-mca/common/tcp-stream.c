@@ -29,15 +29,31 @@ void ninja_tcp_stream_want(struct ninja_tcp_stream *stream, bool write)
     if (stream->want_write == write)
         return;
     stream->want_write = write;
-    (void)epoll_ctl(stream->tcp->transport.event_fd, EPOLL_CTL_MOD, stream->fd, &event);
+    if (stream->state == NINJA_TCP_ESTABLISHED)
+        stream->tcp->writers += write ? 1U : -1U;
+    (void)epoll_ctl(stream->tcp->transport.event_fd,
+                    stream->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, stream->fd, &event);
+    stream->watched = true;
+}
+
+void ninja_tcp_stream_watch(struct ninja_tcp_stream *stream, bool on)
+{
+    struct epoll_event event = {.events = EPOLLIN | (stream->want_write ? EPOLLOUT : 0),
+                                .data.ptr = stream};
+
+    if (stream->watched == on)
+        return;
+    stream->watched = on;
+    (void)epoll_ctl(stream->tcp->transport.event_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, stream->fd,
+                    &event);
 }
 
 /* --- Sending
  * ------------------------------------------------------------------------------------------------------
  */
 
-/* Takes frames from the link until the batch is full. */
-static void fill_batch(struct ninja_tcp_stream *stream)
+/* Takes frames from the link until the batch is full; returns false if the link has no more. */
+static bool fill_batch(struct ninja_tcp_stream *stream)
 {
     size_t bytes = 0;
 
@@ -47,10 +63,11 @@ static void fill_batch(struct ninja_tcp_stream *stream)
         struct ninja_frame *frame = ninja_path_next(stream->path);
 
         if (frame == NULL)
-            return;
+            return false;
         stream->batch[stream->batch_count++] = frame;
         bytes += ninja_frame_length(frame);
     }
+    return true;
 }
 
 /* Describes what of the batch is unwritten; returns the number of pieces. */
@@ -99,20 +116,32 @@ static void advance(struct ninja_tcp_stream *stream, size_t written)
     memmove(stream->batch, stream->batch + done, stream->batch_count * sizeof(stream->batch[0]));
 }
 
+/* Writes what of the batch is unwritten, as much as the socket takes. */
+static ssize_t write_batch(const struct ninja_tcp_stream *stream)
+{
+    struct iovec pieces[2 * NINJA_TCP_BATCH];
+    struct msghdr message = {.msg_iov = pieces};
+
+    message.msg_iovlen = (size_t)gather(stream, pieces);
+    /* The kernel is quicker with one piece if it need not read a list of them. */
+    if (message.msg_iovlen == 1)
+        return send(stream->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void ninja_tcp_stream_pump(struct ninja_tcp_stream *stream)
 {
+    bool more = true;
+
     if (stream->state != NINJA_TCP_ESTABLISHED || stream->want_write || stream->finishing)
         return;
-    for (;;) {
-        struct iovec pieces[2 * NINJA_TCP_BATCH];
-        struct msghdr message = {.msg_iov = pieces};
+    while (more || stream->batch_count > 0) {
         ssize_t written;
 
-        fill_batch(stream);
+        more = fill_batch(stream);
         if (stream->batch_count == 0)
             return;
-        message.msg_iovlen = (size_t)gather(stream, pieces);
-        written = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        written = write_batch(stream);
         if (written < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             ninja_tcp_stream_want(stream, true);
             return;
@@ -321,7 +350,9 @@ int ninja_tcp_stream_read(struct ninja_tcp_stream *stream)
         pieces[message.msg_iovlen++] = (struct iovec){target, direct};
     pieces[message.msg_iovlen++] = (struct iovec){
         tcp->buffer, stream->path->link->gets_waiting > 0 ? NINJA_TCP_GLANCE : NINJA_TCP_BUFFER};
-    got = recvmsg(stream->fd, &message, MSG_DONTWAIT);
+    got = message.msg_iovlen == 1
+              ? recv(stream->fd, pieces[0].iov_base, pieces[0].iov_len, MSG_DONTWAIT)
+              : recvmsg(stream->fd, &message, MSG_DONTWAIT);
     if (got == 0)
         return -ECONNRESET;
     if (got < 0)
@@ -368,6 +399,7 @@ struct ninja_tcp_stream *ninja_tcp_stream_new(struct ninja_tcp *tcp, int fd,
         free(stream);
         return NULL;
     }
+    stream->watched = true;
     stream->next = tcp->streams;
     tcp->streams = stream;
     return stream;
@@ -381,6 +413,8 @@ void ninja_tcp_stream_close(struct ninja_tcp_stream *stream)
     if (stream == NULL || stream->state == NINJA_TCP_DEAD)
         return;
     tcp = stream->tcp;
+    if (stream->state == NINJA_TCP_ESTABLISHED && stream->want_write)
+        tcp->writers--;
     stream->state = NINJA_TCP_DEAD;
     close(stream->fd);
     stream->fd = -1;
@@ -394,6 +428,8 @@ void ninja_tcp_stream_close(struct ninja_tcp_stream *stream)
     tcp->dead = stream;
     if (tcp->hot == stream)
         tcp->hot = NULL;
+    if (tcp->last == stream)
+        tcp->last = NULL;
     if (stream->path != NULL && stream->in_payload && stream->landing == NINJA_LANDING_PLACE)
         ninja_link_landing_ended(stream->path->link, stream->path);
 }

@@ -32,6 +32,7 @@ struct ninja_tcp_stream {
     enum ninja_tcp_state state;
     int error;         /* met while sending: the reader reports it */
     bool want_write;   /* the socket is full or not connected: EPOLLOUT is awaited */
+    bool watched;      /* in the epoll set; not while it is `hot` and the application polls */
     bool finishing;    /* nothing more is sent */
     unsigned moved;    /* frames and writes, for progress() to count */
     uint64_t since_ms; /* of the connection's beginning */
@@ -71,5 +72,8 @@ int ninja_tcp_stream_read(struct ninja_tcp_stream *stream);
 
 /* Asks for EPOLLOUT or no longer. */
 void ninja_tcp_stream_want(struct ninja_tcp_stream *stream, bool write);
+
+/* Puts `stream` into the epoll set or takes it out: a socket in no set makes no wake-ups. */
+void ninja_tcp_stream_watch(struct ninja_tcp_stream *stream, bool on);
 
 #endif

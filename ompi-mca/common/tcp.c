@@ -17,8 +17,10 @@ static const char greeting_magic[8] = {'N', 'I', 'N', 'J', 'A', 0, 1, 0};
 /* Written in our byte order: a peer with the other one reads something else. */
 #define GREETING_KIND_MARK 0x00a10000U
 
+/* A stream becomes hot when so often in a row it was the only one that had data. */
+#define HOT_STREAK 4
 /* How often in a row only the hot stream is looked at before all are. */
-#define HOT_PASSES 8
+#define HOT_PASSES 16
 /* An accepted connection that does not say hello by then is closed. */
 #define HELLO_LIMIT_MS 5000
 
@@ -269,6 +271,46 @@ static unsigned read_stream(struct ninja_tcp_stream *stream)
     return stream->moved - before;
 }
 
+/* No stream is the only one with data. */
+static void cool_down(struct ninja_tcp *tcp)
+{
+    if (tcp->hot != NULL)
+        ninja_tcp_stream_watch(tcp->hot, true);
+    tcp->hot = NULL;
+    tcp->streak = 0;
+}
+
+/* The events say that `stream` has data. */
+static void note_data(struct ninja_tcp_stream *stream)
+{
+    struct ninja_tcp *tcp = stream->tcp;
+
+    if (tcp->last != stream)
+        cool_down(tcp);
+    tcp->last = stream;
+    if (tcp->hot == NULL && ++tcp->streak >= HOT_STREAK)
+        tcp->hot = stream;
+}
+
+/* Most often the next frame comes from where the last one came from. */
+static unsigned read_hot(struct ninja_tcp *tcp)
+{
+    struct ninja_tcp_stream *stream = tcp->hot;
+    unsigned moved = read_stream(stream);
+
+    /* While we look ourselves, each frame's wake-up of the epoll set would be for nothing. */
+    if (moved > 0 && stream->watched && tcp->hot == stream && !stream->want_write &&
+        !tcp->transport.core->announced)
+        ninja_tcp_stream_watch(stream, false);
+    return moved;
+}
+
+void ninja_tcp_announce(struct ninja_tcp *tcp)
+{
+    if (tcp->hot != NULL)
+        ninja_tcp_stream_watch(tcp->hot, true);
+}
+
 static unsigned handle_event(struct ninja_tcp_stream *stream, uint32_t events)
 {
     unsigned moved = 0;
@@ -291,7 +333,7 @@ static unsigned handle_event(struct ninja_tcp_stream *stream, uint32_t events)
         moved = stream->moved - before;
     }
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP) || stream->error != 0) {
-        stream->tcp->hot = stream;
+        note_data(stream);
         moved += read_stream(stream);
     }
     return moved;
@@ -328,12 +370,13 @@ int ninja_tcp_progress(struct ninja_tcp *tcp)
 
     if (tcp->some_wait)
         moved += handle_waiting(tcp);
-    /* Most often the next frame comes from where the last one came from. */
-    if (tcp->hot != NULL && tcp->hot->state == NINJA_TCP_ESTABLISHED &&
-        !tcp->transport.core->control_progress && ++tcp->cold_passes < HOT_PASSES) {
-        moved += read_stream(tcp->hot);
-        free_dead(tcp);
-        return (int)moved;
+    if (tcp->hot != NULL) {
+        moved += read_hot(tcp);
+        if (tcp->hot != NULL && tcp->writers == 0 && !tcp->transport.core->control_progress &&
+            ++tcp->cold_passes < HOT_PASSES) {
+            free_dead(tcp);
+            return (int)moved;
+        }
     }
     tcp->cold_passes = 0;
     count = epoll_wait(tcp->transport.event_fd, events, 32, 0);

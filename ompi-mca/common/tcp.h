@@ -74,8 +74,11 @@ struct ninja_tcp {
     union ninja_tcp_address address; /* where we listen; also the source of our connections */
     struct ninja_tcp_stream *streams;
     struct ninja_tcp_stream *dead; /* to be freed when no event can name them any more */
-    struct ninja_tcp_stream *hot;  /* the one that had data last: looked at first */
+    struct ninja_tcp_stream *hot;  /* the only one that has had data lately: read without asking */
+    struct ninja_tcp_stream *last; /* the one that had data last */
+    unsigned streak;               /* how often in a row only `last` had data */
     unsigned cold_passes;          /* since all were looked at */
+    unsigned writers;              /* established streams whose socket is full */
     bool some_wait;                /* a stream has unread frames that no event will announce */
     unsigned char *buffer;         /* what a read brings, shared by all streams */
 };
@@ -130,6 +133,9 @@ void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,
 
 /* Handles all events there are; returns the number of frames moved. */
 int ninja_tcp_progress(struct ninja_tcp *tcp);
+
+/* As the operation announce() of a transport. */
+void ninja_tcp_announce(struct ninja_tcp *tcp);
 
 /*
  * The address of the interface, address or network that `what` names ("eth0", "10.0.0.5",

@@ -163,6 +163,11 @@ static int tcp_progress(struct ninja_transport *transport)
     return ninja_tcp_progress(tcp_of(transport));
 }
 
+static void tcp_announce(struct ninja_transport *transport)
+{
+    ninja_tcp_announce(tcp_of(transport));
+}
+
 const struct ninja_transport_ops ninja_transport_tcp = {
     .name = "tcp",
     .landing_can_cancel = true,
@@ -174,4 +179,5 @@ const struct ninja_transport_ops ninja_transport_tcp = {
     .path_pump = tcp_path_pump,
     .path_close = tcp_path_close,
     .progress = tcp_progress,
+    .announce = tcp_announce,
 };

@@ -40,7 +40,8 @@ struct ninja_transport_ops;
 struct ninja_transport {
     const struct ninja_transport_ops *ops;
     struct ninja_core *core;
-    int event_fd; /* readable when progress() has something to do; -1 if it must be polled */
+    int event_fd; /* readable when progress() has something to do (see announce()); -1 if it must be
+                     polled */
 };
 
 /* Where the payload of an arriving frame belongs. */
@@ -104,6 +105,12 @@ struct ninja_transport_ops {
 
     /* Moves what has arrived and what waits to leave. Returns the number of frames handled. */
     int (*progress)(struct ninja_transport *transport);
+
+    /*
+     * From now on, while core->announced, event_fd tells of everything that arrives; at other times
+     * the application polls, and what only makes events may be left out. May be NULL: it always does.
+     */
+    void (*announce)(struct ninja_transport *transport);
 };
 
 extern const struct ninja_transport_ops ninja_transport_tcp;

@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <symvirt.h>
@@ -30,6 +31,8 @@
 #define PATIENCE_MS 20
 /* How often to look whether the application still progresses, while a fabric is in use. */
 #define LOOK_MS 100
+/* Gathered frames wait at most so long for the application's next pass. */
+#define FLUSH_NS 50000
 /* Passes in one go, so that the application is not kept out for long. */
 #define PASSES_MAX 64
 
@@ -41,6 +44,7 @@ struct ninja_control {
     int epoll_fd;
     int wake_fd;
     int moved_fd;          /* tells that this machine was moved; negative: it cannot be known */
+    int flush_fd;          /* timer: what links have gathered must leave */
     int transports_fd;     /* an epoll instance over the event_fd of every transport */
     bool transports_armed; /* transports_fd is in epoll_fd's set with EPOLLIN */
     uint64_t rearm_at_ms;
@@ -85,6 +89,14 @@ void ninja_core_wake_control(struct ninja_core *core)
     const uint64_t one = 1;
 
     (void)!write(core->control->wake_fd, &one, sizeof(one));
+}
+
+void ninja_control_plan_flush(struct ninja_core *core, bool on)
+{
+    struct itimerspec when = {.it_value.tv_nsec = on ? FLUSH_NS : 0};
+
+    core->flush_planned = on;
+    (void)timerfd_settime(core->control->flush_fd, 0, &when, NULL);
 }
 
 static void watch(struct ninja_control *control, struct ninja_transport *transport, bool on)
@@ -351,6 +363,18 @@ static int watch_application(struct ninja_control *control)
     return LOOK_MS;
 }
 
+/* The application has sent a burst and left. */
+static void flush(struct ninja_control *control)
+{
+    uint64_t value;
+
+    if (read(control->flush_fd, &value, sizeof(value)) < 0)
+        return; /* the application came back in time */
+    ninja_control_enter(control->core);
+    ninja_core_pump_links(control->core);
+    ninja_control_leave(control->core);
+}
+
 static int shorter(int a, int b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;
@@ -417,6 +441,8 @@ static void *run(void *argument)
                 handle_moved(control);
             else if (events[i].data.fd == control->transports_fd)
                 transports = true;
+            else if (events[i].data.fd == control->flush_fd)
+                flush(control);
         }
         symvirt_client_dispatch(control->client);
         if (transports)
@@ -442,8 +468,13 @@ int ninja_control_create(struct ninja_core *core)
     control->transports_fd = epoll_create1(EPOLL_CLOEXEC);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     control->moved_fd = ninja_moved_open();
+    control->flush_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     core->control = control;
-    if (control->epoll_fd < 0 || control->transports_fd < 0 || control->wake_fd < 0)
+    if (control->epoll_fd < 0 || control->transports_fd < 0 || control->wake_fd < 0 ||
+        control->flush_fd < 0)
+        goto failed;
+    event.data.fd = control->flush_fd;
+    if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->flush_fd, &event) != 0)
         goto failed;
     event.data.fd = control->wake_fd;
     if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->wake_fd, &event) != 0)
@@ -542,6 +573,7 @@ int ninja_control_start(struct ninja_core *core, char *why, size_t why_size)
     }
     pthread_setname_np(control->thread, "ninja-control");
     control->running = true;
+    core->can_gather = true;
     return 0;
 }
 
@@ -551,6 +583,7 @@ void ninja_control_stop(struct ninja_core *core)
 
     if (!control->running)
         return;
+    core->can_gather = false;
     atomic_store(&control->stop, true);
     ninja_core_wake_control(core);
     pthread_join(control->thread, NULL);
@@ -574,6 +607,8 @@ void ninja_control_destroy(struct ninja_core *core)
         close(control->wake_fd);
     if (control->moved_fd >= 0)
         close(control->moved_fd);
+    if (control->flush_fd >= 0)
+        close(control->flush_fd);
     free(control);
     core->control = NULL;
 }

@@ -37,6 +37,10 @@ void ninja_control_leave(struct ninja_core *core);
 void ninja_control_answer(struct ninja_core *core, uint64_t operation, int error,
                           const char *message);
 
+/* Has the control thread send in a moment what links have gathered, or no longer. The gate is held.
+ */
+void ninja_control_plan_flush(struct ninja_core *core, bool on);
+
 /* Watches `transport` for events while the application is outside MPI, or no longer. The gate is
  * held. */
 void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on);

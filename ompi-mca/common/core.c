@@ -30,6 +30,14 @@ uint64_t ninja_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t ninja_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
 {
     char line[512];
@@ -504,6 +512,19 @@ static void tell_lost(struct ninja_core *core)
     }
 }
 
+void ninja_core_pump_links(struct ninja_core *core)
+{
+    while (core->pump_list != NULL) {
+        struct ninja_link *link = core->pump_list;
+
+        core->pump_list = link->next_to_pump;
+        link->in_pump_list = false;
+        ninja_link_pump(link);
+    }
+    if (core->flush_planned)
+        ninja_control_plan_flush(core, false);
+}
+
 int ninja_core_pass(struct ninja_core *core)
 {
     int moved = 0;
@@ -521,13 +542,7 @@ int ninja_core_pass(struct ninja_core *core)
             core->lifeline_quiet = n == 0;
         moved += n;
     }
-    while (core->acknowledge_list != NULL) {
-        struct ninja_link *link = core->acknowledge_list;
-
-        core->acknowledge_list = link->next_to_acknowledge;
-        link->in_acknowledge_list = false;
-        ninja_link_pump(link);
-    }
+    ninja_core_pump_links(core);
     return moved;
 }
 
@@ -554,6 +569,9 @@ int ninja_core_progress(struct ninja_core *core)
         count += drain_completions(core);
     if (core->lost_links)
         tell_lost(core);
+    /* What those callbacks sent. */
+    if (core->pump_list != NULL)
+        ninja_core_pump_links(core);
     core->in_pass = false;
     ninja_gate_leave(&core->gate);
     return count;
@@ -588,6 +606,7 @@ int ninja_core_tick(struct ninja_core *core)
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
             next = earlier(next, tick_path(&link->paths[i], now));
+        next = earlier(next, ninja_link_acknowledge_tick(link, now));
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);

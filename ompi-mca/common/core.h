@@ -97,7 +97,7 @@ struct ninja_core {
     struct ninja_link **buckets;
     size_t bucket_count;
     size_t link_count;
-    struct ninja_link *acknowledge_list;
+    struct ninja_link *pump_list; /* links that have something to send at the end of the pass */
 
     struct ninja_fabric fabrics[NINJA_FABRICS_MAX];
     struct ninja_transport *lifeline; /* the transport of all lifelines */
@@ -123,9 +123,11 @@ struct ninja_core {
     bool in_pass;            /* the upper layer is inside ninja_core_progress() */
     unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
     bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */
-    bool announced; /* the control thread waits for the event_fd of transports: they must tell of all
-                       that arrives */
-    bool lost_links;     /* some link has failed since the upper layer last looked */
+    bool announced;  /* the control thread waits for the event_fd of transports: they must tell of
+                        all  that arrives */
+    bool can_gather; /* the control thread runs: it sends what was gathered if nobody else does */
+    bool flush_planned; /* it has been told to */
+    bool lost_links;    /* some link has failed since the upper layer last looked */
 
     struct ninja_fault fault;
     struct ninja_stalls stalls;
@@ -231,8 +233,9 @@ NINJA_API int ninja_core_quiesce(struct ninja_core *core, unsigned limit_ms, cha
 NINJA_API void ninja_core_set_checkpointer(struct ninja_core *core,
                                            void (*checkpointer)(void *context), void *context);
 
-/* Milliseconds of CLOCK_MONOTONIC. */
+/* Milliseconds, nanoseconds of CLOCK_MONOTONIC. */
 uint64_t ninja_now_ms(void);
+uint64_t ninja_now_ns(void);
 
 /* --- Inside
  * -----------------------------------------------------------------------------------------------------
@@ -241,6 +244,9 @@ uint64_t ninja_now_ms(void);
 /* One pass over all transports, acknowledgements and waiting frames. The gate is held. Returns the
  * number of frames. */
 int ninja_core_pass(struct ninja_core *core);
+
+/* Pumps the links that have asked for it. The gate is held. */
+void ninja_core_pump_links(struct ninja_core *core);
 
 /* Queues a completion for the upper layer. Returns 0 or -ENOMEM. */
 int ninja_core_complete(struct ninja_core *core, ninja_complete_fn complete, void *context,
@@ -255,6 +261,16 @@ int ninja_core_tick(struct ninja_core *core);
 
 /* Wakes the control thread, so that it looks at deadlines anew. Any thread. */
 void ninja_core_wake_control(struct ninja_core *core);
+
+/* What is not acknowledged, in either direction, is the control thread's to look after: it must
+ * have a deadline. The gate is held. */
+static inline void ninja_core_watch_over(struct ninja_core *core)
+{
+    if (!core->control_sleeps)
+        return;
+    core->control_sleeps = false;
+    ninja_core_wake_control(core);
+}
 
 /* Writes a line to standard error: "[host:pid] ninja RANK: ...". Level 0 always, else up to
  * config.verbose. */

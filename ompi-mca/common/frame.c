@@ -9,33 +9,35 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Inline bytes of each class; larger frames come straight from malloc. The third fits ob1's largest
+/* Inline bytes of each class; larger frames come straight from malloc. The last fits ob1's largest
  * fragment. */
-static const size_t class_size[] = {256, 8192, 72 * 1024, 136 * 1024};
+static const size_t class_size[] = {128, 512, 2304, 9216, 36 * 1024, 136 * 1024};
 /* Frames that a class keeps for reuse: more would pin memory after a burst. */
-static const size_t class_keep[] = {4096, 512, 64, 32};
-#define CLASSES (sizeof(class_size) / sizeof(class_size[0]))
+static const size_t class_keep[] = {4096, 1024, 512, 256, 64, 32};
+#define CLASSES NINJA_FRAME_CLASSES
+_Static_assert(sizeof(class_size) / sizeof(class_size[0]) == CLASSES, "a size for each class");
 
 struct ninja_frame *ninja_frame_new(struct ninja_frame_pool *pool, size_t inline_size)
 {
     uint8_t size_class = 0;
     struct ninja_frame *frame;
+    size_t room;
 
     while (size_class < CLASSES && class_size[size_class] < inline_size)
         size_class++;
+    room = size_class < CLASSES ? class_size[size_class] : inline_size;
     if (size_class < CLASSES && pool->free[size_class] != NULL) {
         frame = pool->free[size_class];
         pool->free[size_class] = frame->next;
         pool->free_count[size_class]--;
     } else {
-        size_t size = size_class < CLASSES ? class_size[size_class] : inline_size;
-
-        frame = malloc(sizeof(*frame) + size);
+        frame = malloc(sizeof(*frame) + room);
         if (frame == NULL)
             return NULL;
     }
     memset(frame, 0, sizeof(*frame));
     frame->size_class = size_class;
+    frame->room = (uint32_t)room;
     frame->header.magic = NINJA_FRAME_MAGIC;
     return frame;
 }

@@ -80,14 +80,18 @@ struct ninja_frame {
     bool retained;          /* in a link's retained list */
     uint8_t size_class;
     uint8_t attempts; /* how often it was handed over; counted while faults are injected */
+    uint32_t room; /* bytes of `data` */
     struct ninja_frame_header header;
     unsigned char data[];
 };
 
+/* Frames are kept for reuse by the size of their inline part. */
+#define NINJA_FRAME_CLASSES 6
+
 /* A store of frames by size class; one per core, protected by its gate. */
 struct ninja_frame_pool {
-    struct ninja_frame *free[4];
-    size_t free_count[4];
+    struct ninja_frame *free[NINJA_FRAME_CLASSES];
+    size_t free_count[NINJA_FRAME_CLASSES];
 };
 
 /*
@@ -108,6 +112,12 @@ int ninja_frame_header_check(const struct ninja_frame_header *header);
 
 /* The name of a frame type for logs, "?" if unknown. */
 const char *ninja_frame_type_name(unsigned type);
+
+/* Bytes of memory that `frame` takes. */
+static inline size_t ninja_frame_footprint(const struct ninja_frame *frame)
+{
+    return sizeof(*frame) + frame->room;
+}
 
 /* Bytes of payload of `frame`, inline part and place. */
 static inline uint32_t ninja_frame_length(const struct ninja_frame *frame)

@@ -14,8 +14,10 @@
 
 /* So much may arrive before an ACK frame of its own is sent; acknowledgements travel with other
  * frames before. */
-#define ACKNOWLEDGE_FRAMES 32
+#define ACKNOWLEDGE_FRAMES 128
 #define ACKNOWLEDGE_BYTES  (256U * 1024U)
+/* After so long without anything new, the rest is acknowledged too. */
+#define ACKNOWLEDGE_MS 50
 
 /* Early frames of one channel take at most this much memory; the sender's retention keeps it far
  * below. */
@@ -27,17 +29,34 @@
 
 void ninja_link_acknowledge_soon(struct ninja_link *link, struct ninja_channel *channel, bool now)
 {
-    struct ninja_core *core = link->core;
-
     if (!now && channel->received - channel->acknowledged_sent < ACKNOWLEDGE_FRAMES &&
         channel->unacknowledged_bytes < ACKNOWLEDGE_BYTES)
         return;
     channel->acknowledge_now = true;
-    if (!link->in_acknowledge_list) {
-        link->in_acknowledge_list = true;
-        link->next_to_acknowledge = core->acknowledge_list;
-        core->acknowledge_list = link;
+    ninja_link_pump_later(link);
+}
+
+static uint64_t tick_channel(struct ninja_link *link, struct ninja_channel *channel, uint64_t now)
+{
+    if (channel->received == channel->acknowledged_sent)
+        return 0;
+    if (channel->idle_received != channel->received) {
+        channel->idle_received = channel->received;
+        channel->acknowledge_at_ms = now + ACKNOWLEDGE_MS;
+    } else if (now >= channel->acknowledge_at_ms) {
+        ninja_link_acknowledge_soon(link, channel, true);
+        ninja_link_pump(link);
+        return 0;
     }
+    return channel->acknowledge_at_ms;
+}
+
+uint64_t ninja_link_acknowledge_tick(struct ninja_link *link, uint64_t now)
+{
+    uint64_t data = tick_channel(link, &link->data, now);
+    uint64_t control = tick_channel(link, &link->control, now);
+
+    return data == 0 || (control != 0 && control < data) ? control : data;
 }
 
 /* --- Gets
@@ -256,6 +275,7 @@ static void accept_frame(struct ninja_link *link, struct ninja_channel *channel,
     channel->received = header->sequence;
     channel->unacknowledged_bytes += header->length;
     ninja_link_acknowledge_soon(link, channel, (header->flags & NINJA_FRAME_ACK_NOW) != 0);
+    ninja_core_watch_over(core);
     switch (header->type) {
     case NINJA_FRAME_DATA:
         ninja_core_deliver(link, header->tag, payload, header->length);

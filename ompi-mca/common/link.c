@@ -10,8 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control.h"
 #include "core.h"
 #include "lifeline.h"
+
+/* So many sends with no pass of progress between them are a burst if they follow each other within
+ * the gap; from then on they are gathered, up to so many. */
+#define BURST_FRAMES  4
+#define BURST_GAP_NS  10000
+#define GATHER_FRAMES 32
+#define GATHER_BYTES  (64U * 1024U)
 
 /* --- The table of links
  * ------------------------------------------------------------------------------------------ */
@@ -142,12 +150,12 @@ void ninja_link_destroy(struct ninja_link *link)
     ninja_fault_forget(&link->lifeline_path);
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
         ninja_fault_forget(&link->paths[i]);
-    for (at = &core->acknowledge_list; link->in_acknowledge_list && *at != NULL;) {
+    for (at = &core->pump_list; link->in_pump_list && *at != NULL;) {
         if (*at == link) {
-            *at = link->next_to_acknowledge;
-            link->in_acknowledge_list = false;
+            *at = link->next_to_pump;
+            link->in_pump_list = false;
         } else {
-            at = &(*at)->next_to_acknowledge;
+            at = &(*at)->next_to_pump;
         }
     }
     destroy_channel(core, &link->data);
@@ -173,16 +181,49 @@ static void append(struct ninja_channel *channel, struct ninja_frame *frame)
     channel->tail = frame;
     if (channel->cursor == NULL)
         channel->cursor = frame;
-    channel->retained_bytes += frame->inline_length;
+    channel->retained_bytes += ninja_frame_footprint(frame);
 }
 
-/* What is not acknowledged is the control thread's to look after (lifeline.c). */
-static inline void watch_over(struct ninja_core *core)
+void ninja_link_pump_later(struct ninja_link *link)
 {
-    if (!core->control_sleeps)
+    struct ninja_core *core = link->core;
+
+    if (link->in_pump_list)
         return;
-    core->control_sleeps = false;
-    ninja_core_wake_control(core);
+    link->in_pump_list = true;
+    link->next_to_pump = core->pump_list;
+    core->pump_list = link;
+}
+
+/*
+ * Whether the frame just appended, of a burst, should wait for more of them: a write costs as much
+ * as copying 30 KB. It waits until there are enough, or for the end of the pass in which or after
+ * which it was sent; if no pass comes, the control thread sends it.
+ */
+static bool gather(struct ninja_link *link, const struct ninja_frame *frame)
+{
+    struct ninja_core *core = link->core;
+    uint64_t pass = atomic_load_explicit(&core->passes, memory_order_relaxed);
+    uint64_t now, before;
+
+    if (link->burst_pass != pass) {
+        link->burst_pass = pass;
+        link->burst = 0;
+    }
+    if (++link->burst < BURST_FRAMES || !core->can_gather)
+        return false;
+    now = ninja_now_ns();
+    before = link->burst_at_ns;
+    link->burst_at_ns = now;
+    if (now - before > BURST_GAP_NS || (frame->header.flags & NINJA_FRAME_ACK_NOW) != 0)
+        return false;
+    link->gathered_bytes += ninja_frame_length(frame);
+    if (++link->gathered >= GATHER_FRAMES || link->gathered_bytes >= GATHER_BYTES)
+        return false;
+    ninja_link_pump_later(link);
+    if (!core->in_pass && !core->flush_planned)
+        ninja_control_plan_flush(core, true);
+    return true;
 }
 
 void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_complete_fn complete,
@@ -191,10 +232,11 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
     frame->complete = complete;
     frame->context = context;
     append(&link->data, frame);
-    watch_over(link->core);
+    ninja_core_watch_over(link->core);
     if (complete != NULL || link->data.retained_bytes > link->core->config.retain_low)
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
-    ninja_link_pump(link);
+    if (!gather(link, frame))
+        ninja_link_pump(link);
 }
 
 int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size)
@@ -207,7 +249,7 @@ int ninja_link_send_control(struct ninja_link *link, const void *message, size_t
     frame->inline_length = (uint32_t)size;
     memcpy(frame->data, message, size);
     append(&link->control, frame);
-    watch_over(link->core);
+    ninja_core_watch_over(link->core);
     ninja_link_pump(link);
     return 0;
 }
@@ -250,6 +292,8 @@ void ninja_link_pump(struct ninja_link *link)
     if (link->pumping)
         return;
     link->pumping = true;
+    link->gathered = 0;
+    link->gathered_bytes = 0;
     /* The path may change under way, when it fails. */
     do {
         path = link->send_path;
@@ -403,7 +447,7 @@ void ninja_link_acknowledged(struct ninja_link *link, struct ninja_channel *chan
             channel->tail = NULL;
         if (channel->cursor == frame)
             channel->cursor = frame->next;
-        channel->retained_bytes -= frame->inline_length;
+        channel->retained_bytes -= ninja_frame_footprint(frame);
         if (frame->complete != NULL)
             (void)ninja_core_complete(core, frame->complete, frame->context, 0);
         frame->retained = false;

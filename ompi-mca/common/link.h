@@ -39,10 +39,12 @@ struct ninja_channel {
     struct ninja_frame *head; /* retained, by sequence number */
     struct ninja_frame *tail;
     struct ninja_frame *cursor; /* no frame before it waits to be handed over; NULL: none waits */
-    size_t retained_bytes;      /* copied payload kept for replay (user buffers are not counted) */
+    size_t retained_bytes; /* memory of frames kept for replay (user buffers are not counted) */
 
     uint64_t received;          /* all frames up to this one are in our memory */
     uint64_t acknowledged_sent; /* the last value of `received` that we told the peer */
+    uint64_t idle_received;     /* `received` when the control thread last looked */
+    uint64_t acknowledge_at_ms; /* if that stays so, the peer is told then */
     uint32_t unacknowledged_bytes;
     bool acknowledge_now;            /* an ACK frame must leave with the next pump */
     struct ninja_early_frame *early; /* arrived too early, by sequence number */
@@ -78,8 +80,13 @@ struct ninja_link {
     struct ninja_lifeline *lifeline;            /* its connection (lifeline.c) */
     unsigned draining;                          /* paths in state DRAINING */
     uint32_t next_generation;
-    bool in_acknowledge_list;
-    struct ninja_link *next_to_acknowledge;
+    bool in_pump_list; /* has something to send at the end of the pass */
+    struct ninja_link *next_to_pump;
+    uint64_t burst_pass;  /* the pass in or after which the present burst of sends goes on */
+    unsigned burst;       /* sends in it */
+    uint64_t burst_at_ns; /* its last send */
+    unsigned gathered;    /* frames that wait for others, to leave in one write */
+    size_t gathered_bytes;
     bool pumping;          /* inside ninja_link_pump() */
     bool peer_gone;        /* the peer said BYE */
     bool failed;           /* given up */
@@ -139,12 +146,21 @@ struct ninja_frame *ninja_path_next_plain(struct ninja_path *path);
 /* Lets the transports of `link` send what waits. */
 void ninja_link_pump(struct ninja_link *link);
 
+/* Has `link` pumped at the end of this pass, or of the next one. */
+void ninja_link_pump_later(struct ninja_link *link);
+
 /* --- Receiving (link-receive.c)
  * --------------------------------------------------------------------------------- */
 
 /* Asks for an ACK frame on `channel` with the next pump, and puts `link` on the core's list for it.
  */
 void ninja_link_acknowledge_soon(struct ninja_link *link, struct ninja_channel *channel, bool now);
+
+/*
+ * Tells a peer that sends nothing more what we have, so that it need not keep it. Returns when to
+ * look again (ninja_now_ms()), 0 for not until something arrives.
+ */
+uint64_t ninja_link_acknowledge_tick(struct ninja_link *link, uint64_t now);
 
 /* `path` no longer writes its landing, which may not be complete: frames that waited for it go on.
  */

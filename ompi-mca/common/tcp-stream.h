@@ -9,7 +9,7 @@
 #include "tcp.h"
 
 /* Frames gathered into one write. */
-#define NINJA_TCP_BATCH 16
+#define NINJA_TCP_BATCH 32
 /* The buffer that reads share: room for the largest message that is copied. */
 #define NINJA_TCP_BUFFER (256U * 1024U)
 /* While data of a get is awaited, reads beyond what is known are short, so that its payload is not

@@ -65,8 +65,8 @@ static void register_module_parameters(void)
     mca_btl_base_module_t *module = &mca_btl_ninja_module;
 
     module->btl_exclusivity = MCA_BTL_EXCLUSIVITY_DEFAULT;
-    module->btl_eager_limit = 64 * 1024;
-    module->btl_rndv_eager_limit = 64 * 1024;
+    module->btl_eager_limit = 128 * 1024;
+    module->btl_rndv_eager_limit = 128 * 1024;
     module->btl_max_send_size = 128 * 1024;
     module->btl_rdma_pipeline_send_length = 128 * 1024;
     module->btl_rdma_pipeline_frag_size = 8 * 1024 * 1024;

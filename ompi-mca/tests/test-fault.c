@@ -164,6 +164,7 @@ static void reordered_frame_is_overtaken(void **state)
 {
     unsigned overtaken = 0;
 
+    rig->core->config.retain_low = 1U << 20;
     faults("reorder=3,hold=1000,seed=2");
     for (unsigned i = 0; i < 60; i++)
         assert_true(rig_send(8));

@@ -43,10 +43,9 @@ struct ninja_control {
     atomic_bool stop;
     int epoll_fd;
     int wake_fd;
-    int moved_fd;          /* tells that this machine was moved; negative: it cannot be known */
-    int flush_fd;          /* timer: what links have gathered must leave */
-    int transports_fd;     /* an epoll instance over the event_fd of every transport */
-    bool transports_armed; /* transports_fd is in epoll_fd's set with EPOLLIN */
+    int moved_fd;      /* tells that this machine was moved; negative: it cannot be known */
+    int flush_fd;      /* timer: what links have gathered must leave */
+    int transports_fd; /* an epoll instance over the event_fd of every transport */
     uint64_t rearm_at_ms;
     uint64_t idle_passes;  /* of the application, when we last looked whether it progresses */
     uint64_t armed_passes; /* of the application, when we last made a pass for it */
@@ -283,17 +282,28 @@ static const struct symvirt_client_callbacks client_callbacks = {
  * -----------------------------------------------------------------------------------------------------
  */
 
+/*
+ * Begins or ends to wait for the events of transports. While the application polls, their
+ * descriptors are in no set of ours: each frame would have to climb through the sets to wake
+ * nobody. The gate is held.
+ */
 static void arm_transports(struct ninja_control *control, bool on)
 {
-    struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.fd = control->transports_fd};
+    struct ninja_core *core = control->core;
 
-    if (control->transports_armed == on)
+    if (core->announced == on)
         return;
-    control->transports_armed = on;
-    (void)epoll_ctl(control->epoll_fd, EPOLL_CTL_MOD, control->transports_fd, &event);
+    core->announced = on;
+    for (size_t i = 0; i < core->active_count; i++) {
+        struct ninja_transport *transport = core->active[i];
+
+        watch(control, transport, on);
+        if (on && transport->ops->announce != NULL)
+            transport->ops->announce(transport);
+    }
 }
 
-/* Leaves the events to the application for a while. */
+/* Leaves the events to the application for a while. The gate is held. */
 static void wait_for_application(struct ninja_control *control)
 {
     control->seen_passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
@@ -317,11 +327,12 @@ static void handle_transports(struct ninja_control *control)
     uint64_t passes = atomic_load_explicit(&core->passes, memory_order_relaxed);
     int moved = 0;
 
+    ninja_control_enter(core);
     if (passes != control->seen_passes && !releasing(core)) {
         wait_for_application(control);
+        ninja_control_leave(core);
         return;
     }
-    ninja_control_enter(core);
     for (unsigned i = 0; i < PASSES_MAX; i++) {
         int n = ninja_core_pass(core);
 
@@ -329,11 +340,34 @@ static void handle_transports(struct ninja_control *control)
         if (n == 0)
             break;
     }
-    ninja_control_leave(core);
     /* Readable, but nothing could be taken (memory for undelivered messages is used up): do not
      * spin. */
     if (moved == 0)
         wait_for_application(control);
+    ninja_control_leave(core);
+}
+
+/*
+ * Waits for events again once the application has made no pass for a while, or a release runs.
+ * Returns how long to leave them to it, in milliseconds; -1 if they are waited for. The gate is
+ * held.
+ */
+static int watch_transports(struct ninja_control *control)
+{
+    uint64_t passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
+    uint64_t now = ninja_now_ms();
+
+    if (control->core->announced)
+        return -1;
+    if (now < control->rearm_at_ms && !releasing(control->core))
+        return (int)(control->rearm_at_ms - now);
+    if (passes == control->seen_passes || releasing(control->core)) {
+        arm_transports(control, true);
+        return -1;
+    }
+    control->seen_passes = passes;
+    control->rearm_at_ms = now + PATIENCE_MS;
+    return PATIENCE_MS;
 }
 
 /*
@@ -388,15 +422,8 @@ static int keep_time(struct ninja_control *control)
 
     ninja_control_enter(core);
     timeout = ninja_core_tick(core);
+    timeout = shorter(timeout, watch_transports(control));
     ninja_control_leave(core);
-    if (!control->transports_armed) {
-        uint64_t now = ninja_now_ms();
-
-        if (now >= control->rearm_at_ms)
-            arm_transports(control, true);
-        else
-            timeout = shorter(timeout, (int)(control->rearm_at_ms - now));
-    }
     timeout = shorter(timeout, watch_application(control));
     return shorter(timeout, symvirt_client_timeout_ms(control->client));
 }
@@ -482,7 +509,7 @@ int ninja_control_create(struct ninja_core *core)
     event.data.fd = control->transports_fd;
     if (epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, control->transports_fd, &event) != 0)
         goto failed;
-    control->transports_armed = true;
+    core->announced = true;
     /* Without it a move is noticed later, by segments that nobody acknowledges. */
     event.data.fd = control->moved_fd;
     if (control->moved_fd >= 0 &&

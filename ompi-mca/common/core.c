@@ -8,12 +8,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -21,40 +19,6 @@
 
 /* While links use other fabrics, the lifeline is looked at in one pass of so many. */
 #define LIFELINE_PASSES 16
-
-uint64_t ninja_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-uint64_t ninja_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
-{
-    char line[512];
-    va_list arguments;
-    int size;
-
-    if (level > core->config.verbose)
-        return;
-    size = snprintf(line, sizeof(line), "[%d] ninja %s %" PRIu64 ": ", (int)getpid(),
-                    core->rank_name, ninja_now_ms());
-    va_start(arguments, format);
-    vsnprintf(line + size, sizeof(line) - (size_t)size - 1, format, arguments);
-    va_end(arguments);
-    strcat(line, "\n");
-    /* In one piece, so that lines of ranks do not mix. */
-    (void)!write(STDERR_FILENO, line, strlen(line));
-}
 
 const struct ninja_transport_ops *ninja_transport_find(const char *name)
 {
@@ -73,6 +37,7 @@ const struct ninja_transport_ops *ninja_transport_find(const char *name)
 void ninja_config_default(struct ninja_config *config)
 {
     *config = (struct ninja_config){
+        .congestion = NINJA_CONGESTION_AUTO,
         .drain_limit_ms = 500,
         .release_limit_ms = 2000,
         .open_limit_ms = 10000,
@@ -102,9 +67,11 @@ static int copy_config(struct ninja_core *core, const struct ninja_config *confi
     core->config.control_dir = copy_text(config->control_dir);
     core->config.agent = copy_text(config->agent);
     core->config.fault = copy_text(config->fault);
+    core->config.congestion = copy_text(config->congestion);
     core->rank_name = copy_text(rank_name);
     return core->config.lifeline && core->config.fabrics && core->config.control_dir &&
-                   core->config.agent && core->config.fault && core->rank_name
+                   core->config.agent && core->config.fault && core->config.congestion &&
+                   core->rank_name
                ? 0
                : -ENOMEM;
 }
@@ -116,6 +83,7 @@ static void free_core(struct ninja_core *core)
     free((void *)core->config.control_dir);
     free((void *)core->config.agent);
     free((void *)core->config.fault);
+    free((void *)core->config.congestion);
     free((void *)core->rank_name);
     ninja_frame_pool_destroy(&core->pool);
     free(core->buckets);

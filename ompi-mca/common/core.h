@@ -30,6 +30,8 @@ struct ninja_config {
     const char *control_dir; /* directory of the control socket; NULL or "": the default */
     const char *agent; /* path of the guest agent's socket; "": the default; "none": no agent */
     const char *fault; /* fault injection; NULL or "": none */
+    const char
+        *congestion; /* TCP's congestion control; "": the system's; "auto": see docs/speed.md */
     unsigned drain_limit_ms;
     unsigned release_limit_ms;
     unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
@@ -44,7 +46,8 @@ struct ninja_config {
     int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
 };
 
-#define NINJA_AGENT_NONE "none"
+#define NINJA_AGENT_NONE      "none"
+#define NINJA_CONGESTION_AUTO "auto"
 
 /* What the core calls; always by a thread of the upper layer, never by the control thread. */
 struct ninja_callbacks {

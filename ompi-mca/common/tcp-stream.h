@@ -61,6 +61,9 @@ struct ninja_tcp_stream {
 struct ninja_tcp_stream *ninja_tcp_stream_new(struct ninja_tcp *tcp, int fd,
                                               enum ninja_tcp_state state, int *error);
 
+/* `stream` is connected: chooses TCP's congestion control for it, by configuration and distance. */
+void ninja_tcp_stream_tune(struct ninja_tcp_stream *stream);
+
 /* Frees a dead stream. */
 void ninja_tcp_stream_free(struct ninja_tcp_stream *stream);
 

@@ -165,6 +165,7 @@ static int say_hello(struct ninja_tcp_stream *stream)
 static void establish(struct ninja_tcp_stream *stream)
 {
     stream->state = NINJA_TCP_ESTABLISHED;
+    ninja_tcp_stream_tune(stream);
     stream->header_have = 0;
     stream->in_payload = false;
 }

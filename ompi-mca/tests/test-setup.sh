@@ -77,7 +77,7 @@ job --mca pml ob1 --mca btl ninja,self,tcp -x LD_PRELOAD="$work/version.so"
 says "the wrong series of Open MPI is named" "built for Open MPI ${ours/./\\.} but is loaded into Open MPI ${other//./\\.}"
 
 ompi_info --param btl ninja --level 9 --parsable >"$work/log" 2>&1
-for parameter in lifeline fabrics control_dir agent fault drain_limit release_limit open_limit retry refused_limit \
+for parameter in lifeline fabrics control_dir agent fault congestion drain_limit release_limit open_limit retry refused_limit \
     retain_low retain_high inbox_limit verbose; do
     says "parameter $parameter has a help text" "param:btl_ninja_$parameter:help:..........*"
 done

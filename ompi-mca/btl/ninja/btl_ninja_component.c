@@ -90,11 +90,12 @@ static int ninja_register_parameters(void)
                    "there; it must keep its address when the VM moves (default: the interface of "
                    "the default route)",
                    &config->lifeline);
-    text_parameter("fabrics",
-                   "Fabrics to use besides those that the guest agent names, as "
-                   "NAME=TRANSPORT@DEVICE,...; transports: "
-                   "verbs (an RDMA device), ucx (the same by UCX), tcp (a second network interface)",
-                   &config->fabrics);
+    text_parameter(
+        "fabrics",
+        "Fabrics to use besides those that the guest agent names, as "
+        "NAME=TRANSPORT@DEVICE,...; transports: "
+        "verbs (an RDMA device), ucx (the same by UCX), tcp (a second network interface)",
+        &config->fabrics);
     text_parameter(
         "control_dir",
         "Directory of the rank's control socket, JOBID.RANK.sock (default: NINJA_CONTROL_DIR or "
@@ -113,6 +114,11 @@ static int ninja_register_parameters(void)
         "(20); gone: milliseconds after which a killed device is back (500; 0: never); seed: of "
         "the choices (another one for each job; it is printed)",
         &config->fault);
+    text_parameter("congestion",
+                   "TCP's congestion control for the lifeline and tcp fabrics, by name; empty: the "
+                   "system's; 'auto' (default): the system's, but reno in place of bbr to peers "
+                   "less than 1 ms away",
+                   &config->congestion);
     unsigned_parameter("drain_limit",
                        "Milliseconds that a path may drain before it is closed by force",
                        &config->drain_limit_ms);

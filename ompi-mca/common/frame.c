@@ -11,9 +11,9 @@
 
 /* Inline bytes of each class; larger frames come straight from malloc. The last fits ob1's largest
  * fragment. */
-static const size_t class_size[] = {128, 512, 2304, 9216, 36 * 1024, 136 * 1024};
+static const size_t class_size[] = {128, 512, 2304, 9216, 36 * 1024, 72 * 1024, 136 * 1024};
 /* Frames that a class keeps for reuse: more would pin memory after a burst. */
-static const size_t class_keep[] = {4096, 1024, 512, 256, 64, 32};
+static const size_t class_keep[] = {4096, 1024, 512, 256, 64, 32, 32};
 #define CLASSES NINJA_FRAME_CLASSES
 _Static_assert(sizeof(class_size) / sizeof(class_size[0]) == CLASSES, "a size for each class");
 

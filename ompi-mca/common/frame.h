@@ -80,13 +80,13 @@ struct ninja_frame {
     bool retained;          /* in a link's retained list */
     uint8_t size_class;
     uint8_t attempts; /* how often it was handed over; counted while faults are injected */
-    uint32_t room; /* bytes of `data` */
+    uint32_t room;    /* bytes of `data` */
     struct ninja_frame_header header;
     unsigned char data[];
 };
 
 /* Frames are kept for reuse by the size of their inline part. */
-#define NINJA_FRAME_CLASSES 6
+#define NINJA_FRAME_CLASSES 7
 
 /* A store of frames by size class; one per core, protected by its gate. */
 struct ninja_frame_pool {

@@ -1,16 +1,27 @@
-/* Measures latency, bandwidth and message rate between two ranks for bench-btl, as CSV lines.
+/* Measures latency, bandwidth, message rate and two collectives for bench-btl, as CSV lines.
  * SPDX-License-Identifier: BSD-3-Clause */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 64
-#define BLOCKS 5
+#define WINDOW       64
+#define WINDOW_BYTES (64 << 20) /* fewer messages are under way if they are larger than that */
+#define WINDOW_LEAST 4
+#define BLOCKS       5
 
-/* usage: btl-probe MILLISECONDS MAX_SIZE; prints METRIC,BYTES,VALUE lines. */
+/* usage: btl-probe MILLISECONDS MAX_SIZE; prints METRIC,BYTES,VALUE lines. Two ranks: all metrics;
+ * more: the collectives only. */
 
 typedef void (*measure_fn)(int rank, char *data, int size, long count);
+
+/* Messages under way at once. */
+static int window_of(int size)
+{
+    int window = size > 0 ? WINDOW_BYTES / size : WINDOW;
+
+    return window > WINDOW ? WINDOW : window < WINDOW_LEAST ? WINDOW_LEAST : window;
+}
 
 /* 'count' round trips. */
 static void ping_pong(int rank, char *data, int size, long count)
@@ -30,21 +41,55 @@ static void ping_pong(int rank, char *data, int size, long count)
 static void windows(int rank, char *data, int size, long count)
 {
     MPI_Request requests[WINDOW];
-    int i;
+    int i, window = window_of(size);
 
     for (; count > 0; count--) {
-        for (i = 0; i < WINDOW; i++) {
+        for (i = 0; i < window; i++) {
             if (rank == 0)
                 MPI_Isend(data, size, MPI_BYTE, 1, 2, MPI_COMM_WORLD, &requests[i]);
             else
                 MPI_Irecv(data, size, MPI_BYTE, 0, 2, MPI_COMM_WORLD, &requests[i]);
         }
-        MPI_Waitall(WINDOW, requests, MPI_STATUSES_IGNORE);
+        MPI_Waitall(window, requests, MPI_STATUSES_IGNORE);
         if (rank == 0)
             MPI_Recv(NULL, 0, MPI_BYTE, 1, 3, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         else
             MPI_Send(NULL, 0, MPI_BYTE, 0, 3, MPI_COMM_WORLD);
     }
+}
+
+/* 'count' windows of messages both ways at once. */
+static void both_ways(int rank, char *data, int size, long count)
+{
+    MPI_Request requests[2 * WINDOW];
+    char *landing = data + size;
+    int i, window = window_of(size);
+
+    for (; count > 0; count--) {
+        for (i = 0; i < window; i++) {
+            MPI_Irecv(landing, size, MPI_BYTE, 1 - rank, 4, MPI_COMM_WORLD, &requests[2 * i]);
+            MPI_Isend(data, size, MPI_BYTE, 1 - rank, 4, MPI_COMM_WORLD, &requests[2 * i + 1]);
+        }
+        MPI_Waitall(2 * window, requests, MPI_STATUSES_IGNORE);
+    }
+}
+
+static void allreduce(int rank, char *data, int size, long count)
+{
+    for (; count > 0; count--)
+        MPI_Allreduce(data, data + size, size / (int)sizeof(double), MPI_DOUBLE, MPI_SUM,
+                      MPI_COMM_WORLD);
+}
+
+/* 'size' bytes from each rank to each other. */
+static void alltoall(int rank, char *data, int size, long count)
+{
+    int ranks;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    for (; count > 0; count--)
+        MPI_Alltoall(data, size, MPI_BYTE, data + (size_t)size * (size_t)ranks, size, MPI_BYTE,
+                     MPI_COMM_WORLD);
 }
 
 /* Runs 'measure' for about 'seconds'; returns the seconds of each of its steps (at rank 0). The
@@ -79,35 +124,71 @@ static double timed(measure_fn measure, int rank, char *data, int size, double s
     return fastest;
 }
 
+static void measure_latency(int rank, char *data, int size, double seconds)
+{
+    double each = timed(ping_pong, rank, data, size, seconds);
+
+    if (rank == 0)
+        printf("latency_us,%d,%.3f\n", size, each / 2 * 1e6);
+}
+
+static void measure_windows(int rank, char *data, int size, double seconds)
+{
+    double one = timed(windows, rank, data, size, seconds);
+    double both = timed(both_ways, rank, data, size, seconds);
+    double bytes = (double)window_of(size) * size;
+
+    if (rank != 0)
+        return;
+    printf("rate_per_s,%d,%.0f\n", size, window_of(size) / one);
+    if (size > 0) {
+        printf("bandwidth_MBps,%d,%.3f\n", size, bytes / one / 1e6);
+        printf("both_ways_MBps,%d,%.3f\n", size, 2 * bytes / both / 1e6);
+    }
+}
+
+static void collectives(int rank, int ranks, char *data, int size, double seconds)
+{
+    double reduce = timed(allreduce, rank, data, size, seconds);
+    double all = timed(alltoall, rank, data, size, seconds);
+
+    if (rank != 0)
+        return;
+    printf("allreduce_%d_us,%d,%.3f\n", ranks, size, reduce * 1e6);
+    printf("alltoall_%d_us,%d,%.3f\n", ranks, size, all * 1e6);
+}
+
 int main(int argc, char **argv)
 {
-    static const int sizes[] = {0,    1,     8,     64,     256,     1024,
-                                4096, 16384, 65536, 262144, 1048576, 4194304};
-    double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05, each;
-    int max = argc > 2 ? atoi(argv[2]) : 4194304, rank, ranks;
-    size_t i;
+    static const int sizes[] = {0,     1,     8,      64,      256,     1024,    4096,
+                                16384, 65536, 262144, 1048576, 4194304, 16777216};
+    static const int collective_sizes[] = {8, 1024, 65536, 1048576};
+    double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05;
+    int max = argc > 2 ? atoi(argv[2]) : 16777216, rank, ranks;
+    size_t i, room;
     char *data;
 
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
-    data = malloc((size_t)max + 1);
-    if (ranks != 2 || !data || seconds <= 0) {
+    room = 2 * (size_t)ranks * (1 << 20);
+    if (room < 2 * (size_t)max)
+        room = 2 * (size_t)max;
+    data = malloc(room + 1);
+    if (ranks < 2 || !data || seconds <= 0) {
         fprintf(stderr, "btl-probe: needs two ranks: btl-probe MILLISECONDS MAX_SIZE\n");
         MPI_Abort(MPI_COMM_WORLD, 2);
         return 2;
     }
-    memset(data, 1, (size_t)max + 1);
-    for (i = 0; i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++) {
-        each = timed(ping_pong, rank, data, sizes[i], seconds);
-        if (rank == 0)
-            printf("latency_us,%d,%.3f\n", sizes[i], each / 2 * 1e6);
-        each = timed(windows, rank, data, sizes[i], seconds);
-        if (rank == 0) {
-            printf("rate_per_s,%d,%.0f\n", sizes[i], WINDOW / each);
-            printf("bandwidth_MBps,%d,%.3f\n", sizes[i], WINDOW * (double)sizes[i] / each / 1e6);
-        }
-    }
+    memset(data, 0, room + 1);
+    /* Latency first: many messages under way leave the sockets with other windows. */
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++)
+        measure_latency(rank, data, sizes[i], seconds);
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++)
+        measure_windows(rank, data, sizes[i], seconds);
+    for (i = 0; i < sizeof collective_sizes / sizeof *collective_sizes; i++)
+        if (collective_sizes[i] <= max)
+            collectives(rank, ranks, data, collective_sizes[i], seconds);
     free(data);
     MPI_Finalize();
     return 0;

@@ -197,7 +197,7 @@ netns_transport() {
     tcp) netns_mca=(--mca pml ob1 --mca btl "tcp,${NETNS_SHARED_MEMORY-vader,}self" --mca btl_tcp_if_include eth0) ;;
     tcp-fast) netns_mca=(--mca pml ob1 --mca btl "tcp,${NETNS_SHARED_MEMORY-vader,}self" --mca btl_tcp_if_include fast0) ;;
     ucx)
-        netns_mca=(--mca pml ucx --mca osc ^ucx -x UCX_TLS=tcp,self
+        netns_mca=(--mca pml ucx --mca osc ^ucx -x "UCX_TLS=${NETNS_UCX_TLS:-tcp,self}"
             -x "UCX_NET_DEVICES=${NETNS_UCX_DEVICE:-eth0}" --mca pml_ucx_tls any --mca pml_ucx_devices any)
         ;;
     *) netns_fail "NINJA_TEST_TRANSPORT=$NINJA_TEST_TRANSPORT: unknown" ;;

@@ -82,16 +82,15 @@ static json_t *on_status(void *ctx)
 
 static json_t *on_links(void *ctx, uint64_t first)
 {
-    json_t *page = json_array();
+    json_t *page;
 
     if (!strcmp(mode, "liar"))
         return json_pack("{s:s, s:i, s:f, s:[s, [i, s, i, s], [], [n, n, s, f]]}", "job", "\x01",
                          "rank", -7, "total", 3.5, "links", "x", -1, "y", 3, "z", "\x1b[2Jib\n",
                          1e300);
-    if (strcmp(mode, "links")) {
-        json_decref(page);
+    if (strcmp(mode, "links"))
         return NULL;
-    }
+    page = json_array();
     for (uint64_t i = first; i < 600 && json_array_size(page) < SYMVIRT_LINKS_PAGE; i++)
         json_array_append_new(page, json_pack("[i, I, s, f]", 9, (json_int_t)i,
                                               i % 2 ? "ib0" : "lifeline", (double)i));

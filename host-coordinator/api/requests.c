@@ -18,6 +18,10 @@ struct pending {
     const struct inventory_vm *vm;
     const struct inventory_fabric *fabric;
     const char *verb;
+    enum symvirt_message_type type;
+    int limit_ms;
+    unsigned asked;
+    struct loop_timer again;
 };
 
 static struct pending *pending_create(struct coordinator *coordinator, struct client *client)
@@ -229,6 +233,36 @@ static void fabric_on_result(void *ctx, int error, const char *message, const js
     free(pending);
 }
 
+/* An agent that is busy, perhaps with what ninjad itself told it just now, is asked again. */
+#define ASK_AGAIN_MS 250
+#define ASK_LIMIT    80
+
+static void ask_about_fabric(void *arg)
+{
+    struct pending *pending = arg;
+    struct coordinator *coordinator = pending->coordinator;
+    struct client *client = api_client(pending->client);
+    json_t *object;
+
+    if (!client) {
+        free(pending);
+        return;
+    }
+    object = coordinator_fabric(coordinator, pending->vm, pending->fabric, NULL, 0);
+    if (guest_request(coordinator_guest(coordinator, pending->vm), pending->type, object,
+                      pending->limit_ms, fabric_on_result, pending)) {
+        /* fabric_on_result() goes on */
+    } else if (guest_alive(coordinator_guest(coordinator, pending->vm)) &&
+               ++pending->asked < ASK_LIMIT) {
+        loop_timer_start(&pending->again, ASK_AGAIN_MS, ask_about_fabric, pending);
+    } else {
+        api_fail(client, 1, "the agent in %s %s", pending->vm->name,
+                 pending->asked < ASK_LIMIT ? "does not answer" : "is busy");
+        free(pending);
+    }
+    json_decref(object);
+}
+
 static void request_fabric(struct coordinator *coordinator, struct client *client,
                            const json_t *request, const char *verb, enum symvirt_message_type type,
                            int limit_ms)
@@ -237,7 +271,6 @@ static void request_fabric(struct coordinator *coordinator, struct client *clien
     const struct inventory_fabric *fabric =
         inventory_fabric(coordinator->inventory, text_of(request, "fabric"));
     struct pending *pending;
-    json_t *object;
 
     if (!vm || !fabric) {
         api_fail(client, 2, "there is no %s named '%s' in the inventory", vm ? "fabric" : "VM",
@@ -254,13 +287,9 @@ static void request_fabric(struct coordinator *coordinator, struct client *clien
     pending->vm = vm;
     pending->fabric = fabric;
     pending->verb = verb;
-    object = coordinator_fabric(coordinator, vm, fabric, NULL, 0);
-    if (!guest_request(coordinator_guest(coordinator, vm), type, object, limit_ms, fabric_on_result,
-                       pending)) {
-        free(pending);
-        api_fail(client, 1, "the agent in %s is busy", vm->name);
-    }
-    json_decref(object);
+    pending->type = type;
+    pending->limit_ms = limit_ms;
+    ask_about_fabric(pending);
 }
 
 static void request_release(struct coordinator *coordinator, struct client *client,

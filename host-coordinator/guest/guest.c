@@ -265,7 +265,9 @@ static uint64_t guest_expect(struct guest *guest, int rc, uint64_t op, guest_don
     struct request *request = rc ? NULL : calloc(1, sizeof(*request));
 
     if (!request) {
-        log_line("%s: cannot ask the agent: %s", guest->vm->name, strerror(rc ? -rc : ENOMEM));
+        /* Whoever asks a busy agent asks again. */
+        if (rc != -EBUSY)
+            log_line("%s: cannot ask the agent: %s", guest->vm->name, strerror(rc ? -rc : ENOMEM));
         return 0;
     }
     *request = (struct request){guest->requests, op, done, ctx};

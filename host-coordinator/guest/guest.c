@@ -245,10 +245,9 @@ const struct inventory_vm *guest_vm(const struct guest *guest)
     return guest->vm;
 }
 
-void guest_follow(struct guest *guest, struct host *host, int again)
+/* The VM is at 'host': what there was of the link ends. */
+static void guest_leave(struct guest *guest, struct host *host)
 {
-    if (host == guest->host && !again && (guest->open || guest->opening || guest->retry.id))
-        return;
     guest->generation++;
     guest->opening = guest->open = 0;
     loop_timer_stop(&guest->retry);
@@ -256,8 +255,21 @@ void guest_follow(struct guest *guest, struct host *host, int again)
     guest->host = host;
     guest->retry_ms = RETRY_FIRST_MS;
     guest->refused = 0;
+}
+
+void guest_follow(struct guest *guest, struct host *host, int again)
+{
+    if (host == guest->host && !again && (guest->open || guest->opening || guest->retry.id))
+        return;
+    guest_leave(guest, host);
     if (host)
         guest_try(guest);
+}
+
+void guest_follow_later(struct guest *guest, struct host *host, int ms)
+{
+    guest_leave(guest, host);
+    loop_timer_start(&guest->retry, ms, guest_try, guest);
 }
 
 static uint64_t guest_expect(struct guest *guest, int rc, uint64_t op, guest_done done, void *ctx)

@@ -39,6 +39,9 @@ const struct inventory_vm *guest_vm(const struct guest *guest);
  * is there already. */
 void guest_follow(struct guest *guest, struct host *host, int again);
 
+/* The same, anew, after 'ms' milliseconds. */
+void guest_follow_later(struct guest *guest, struct host *host, int ms);
+
 /* True while the agent answers. */
 int guest_alive(const struct guest *guest);
 

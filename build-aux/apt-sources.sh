@@ -19,7 +19,9 @@ apt_sources_print() {
     [[ -n $found ]] && printf '%s\n' "$found"
 }
 
-# Prints what the machine tells apt about proxies and validity: it holds for the other root as well.
+# Prints what the machine tells apt about proxies and validity, which holds for the other root as well; and that a mirror
+# that fails for a moment is asked again.
 apt_options_print() {
+    echo 'Acquire::Retries "6";'
     apt-config dump Acquire | grep -Ei '::(http|https)::proxy|Check-(Date|Valid-Until)' || :
 }

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +24,6 @@
 /* Devices for tests. */
 #define DEVICE_TCP "ucx-tcp:"
 #define DEVICE_SHM "ucx-shm"
-
-/* Transports of this process that have an RDMA device open. */
-static atomic_uint open_devices;
 
 static struct ucx_transport *ucx_of(struct ninja_transport *transport)
 {
@@ -161,19 +157,15 @@ static int find_device(struct ucx_transport *transport, const char *wanted, char
                        size_t size, char *why, size_t why_size)
 {
     struct ninja_verbs_device *device = &transport->device;
-    int rc;
+    bool foreign;
+    int rc = ninja_verbs_device_choose(wanted, device, &foreign, why, why_size);
 
-    rc = ninja_verbs_device_find(NINJA_VERBS_SYSFS, wanted, device, why, why_size);
-    if (rc == 0)
-        rc = ninja_verbs_device_check_node(NINJA_VERBS_NODES, device, why, why_size);
-    if (rc == 0)
-        rc = ninja_verbs_memlock_check(why, why_size);
     if (rc != 0)
         return rc;
     snprintf(transport->device_name, sizeof(transport->device_name), "RDMA device %s",
              device->name);
     snprintf(ucx_device, size, "%s:%u", device->name, device->port);
-    if (atomic_load(&open_devices) == 0 && ninja_verbs_device_open_files(device) > 0)
+    if (foreign)
         ninja_log(
             transport->base.core, 0,
             "%s is already open in this process: another component of Open MPI uses it, so it "
@@ -251,7 +243,7 @@ static int ucx_open(struct ninja_core *core, const char *device, struct ninja_tr
         goto destroy;
     }
     if (transport->kind == UCX_OVER_RDMA)
-        atomic_fetch_add(&open_devices, 1);
+        ninja_verbs_device_opened();
     ninja_log(core, 2, "%s: opened in %u ms", transport->device_name,
               (unsigned)(ninja_now_ms() - begin));
     *out = &transport->base;
@@ -267,14 +259,14 @@ static void ucx_close(struct ninja_transport *base)
     struct ninja_verbs_device device = transport->device;
     struct ninja_core *core = base->core;
     uint64_t begin = ninja_now_ms();
-    bool last = transport->kind != UCX_OVER_RDMA || atomic_fetch_sub(&open_devices, 1) == 1;
+    bool rdma = transport->kind == UCX_OVER_RDMA;
     char name[sizeof(transport->device_name)];
     unsigned files;
 
     memcpy(name, transport->device_name, sizeof(name));
     destroy(transport);
     ninja_log(core, 2, "%s: closed in %u ms", name, (unsigned)(ninja_now_ms() - begin));
-    files = last ? ninja_verbs_device_open_files(&device) : 0;
+    files = rdma ? ninja_verbs_device_closed(&device) : 0;
     if (files > 0)
         ninja_log(core, 0, "RDMA device %s: %u file(s) of it are still open in this process",
                   device.name, files);

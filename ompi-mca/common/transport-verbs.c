@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +33,6 @@
 
 /* Device events come seldom: the application's thread looks every so many passes. */
 #define EVENT_PASSES 4096U
-
-/* Transports of this process that have an RDMA device open. */
-static atomic_uint open_devices;
 
 static struct verbs_transport *verbs_of(struct ninja_transport *transport)
 {
@@ -252,18 +248,14 @@ static int find_device(struct verbs_transport *transport, const char *wanted, ch
                        size_t why_size)
 {
     struct ninja_verbs_device *device = &transport->device;
-    int rc;
+    bool foreign;
+    int rc = ninja_verbs_device_choose(wanted, device, &foreign, why, why_size);
 
-    rc = ninja_verbs_device_find(NINJA_VERBS_SYSFS, wanted, device, why, why_size);
-    if (rc == 0)
-        rc = ninja_verbs_device_check_node(NINJA_VERBS_NODES, device, why, why_size);
-    if (rc == 0)
-        rc = ninja_verbs_memlock_check(why, why_size);
     if (rc != 0)
         return rc;
     snprintf(transport->device_name, sizeof(transport->device_name), "RDMA device %s",
              device->name);
-    if (atomic_load(&open_devices) == 0 && ninja_verbs_device_open_files(device) > 0)
+    if (foreign)
         ninja_log(
             transport->base.core, 0,
             "%s is already open in this process: another component of Open MPI uses it, so it "
@@ -423,7 +415,7 @@ static int verbs_open(struct ninja_core *core, const char *wanted, struct ninja_
                  strerror(-rc), rc == -ENOTSUP ? " (transport ucx may work)" : "");
         goto destroy;
     }
-    atomic_fetch_add(&open_devices, 1);
+    ninja_verbs_device_opened();
     ninja_log(core, 2, "%s: opened in %u ms", transport->device_name,
               (unsigned)(ninja_now_ms() - begin));
     *out = &transport->base;
@@ -439,13 +431,12 @@ static void verbs_close(struct ninja_transport *base)
     struct ninja_verbs_device device = transport->device;
     struct ninja_core *core = base->core;
     uint64_t begin = ninja_now_ms();
-    bool last = atomic_fetch_sub(&open_devices, 1) == 1;
     unsigned files;
 
     destroy(transport);
     ninja_log(core, 2, "RDMA device %s: closed in %u ms", device.name,
               (unsigned)(ninja_now_ms() - begin));
-    files = last ? ninja_verbs_device_open_files(&device) : 0;
+    files = ninja_verbs_device_closed(&device);
     if (files > 0)
         ninja_log(core, 0, "RDMA device %s: %u file(s) of it are still open in this process",
                   device.name, files);

@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,4 +297,33 @@ int ninja_verbs_memlock_check(char *why, size_t why_size)
         "of the service that starts the ranks)",
         (unsigned long long)limit.rlim_cur >> 10);
     return -ENOMEM;
+}
+
+/* --- What this process has open -------------------------------------------------------------- */
+
+/* Devices that transports of this process have open, whichever transports. */
+static atomic_uint open_devices;
+
+int ninja_verbs_device_choose(const char *wanted, struct ninja_verbs_device *device, bool *foreign,
+                              char *why, size_t why_size)
+{
+    int rc = ninja_verbs_device_find(NINJA_VERBS_SYSFS, wanted, device, why, why_size);
+
+    if (rc == 0)
+        rc = ninja_verbs_device_check_node(NINJA_VERBS_NODES, device, why, why_size);
+    if (rc == 0)
+        rc = ninja_verbs_memlock_check(why, why_size);
+    *foreign =
+        rc == 0 && atomic_load(&open_devices) == 0 && ninja_verbs_device_open_files(device) > 0;
+    return rc;
+}
+
+void ninja_verbs_device_opened(void)
+{
+    atomic_fetch_add(&open_devices, 1);
+}
+
+unsigned ninja_verbs_device_closed(const struct ninja_verbs_device *device)
+{
+    return atomic_fetch_sub(&open_devices, 1) == 1 ? ninja_verbs_device_open_files(device) : 0;
 }

@@ -39,6 +39,21 @@ int ninja_verbs_device_find(const char *sysfs, const char *wanted,
 int ninja_verbs_device_check_node(const char *nodes, const struct ninja_verbs_device *device,
                                   char *why, size_t why_size);
 
+/*
+ * What a transport of this process asks before it opens `wanted`: finds the device, checks its node
+ * and the limit of locked memory. *foreign says whether somebody else in this process has it open.
+ * Returns 0 or a negative errno with a sentence in `why`.
+ */
+int ninja_verbs_device_choose(const char *wanted, struct ninja_verbs_device *device, bool *foreign,
+                              char *why, size_t why_size);
+
+/* A transport of this process has opened a device. Any thread. */
+void ninja_verbs_device_opened(void);
+
+/* It has closed `device`. Returns the number of its files that are open all the same, 0 while other
+ * transports use devices. Any thread. */
+unsigned ninja_verbs_device_closed(const struct ninja_verbs_device *device);
+
 /* Does the kernel still offer `device` to programs? (What is removed, it does not, although those
  * that have it open may keep it from going.) */
 bool ninja_verbs_device_present(const char *sysfs, const struct ninja_verbs_device *device);

@@ -61,8 +61,11 @@ struct ninja_tcp_stream {
 struct ninja_tcp_stream *ninja_tcp_stream_new(struct ninja_tcp *tcp, int fd,
                                               enum ninja_tcp_state state, int *error);
 
-/* `stream` is connected: chooses TCP's congestion control for it, by configuration and distance. */
-void ninja_tcp_stream_tune(struct ninja_tcp_stream *stream);
+/* A new socket that will listen or connect: gives it the congestion control to begin with. */
+void ninja_tcp_congestion_begin(struct ninja_tcp *tcp, int fd);
+
+/* `stream` is connected, and so it is known how far the peer is: gives a far one what suits it. */
+void ninja_tcp_congestion_settle(const struct ninja_tcp_stream *stream);
 
 /* Frees a dead stream. */
 void ninja_tcp_stream_free(struct ninja_tcp_stream *stream);

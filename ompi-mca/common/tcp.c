@@ -62,6 +62,8 @@ int ninja_tcp_listen(struct ninja_tcp *tcp, const union ninja_tcp_address *addre
     tcp->listen_fd =
         socket(address->generic.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     tcp->buffer = malloc(NINJA_TCP_BUFFER);
+    if (tcp->listen_fd >= 0)
+        ninja_tcp_congestion_begin(tcp, tcp->listen_fd); /* whom it accepts inherits it */
     if (tcp->transport.event_fd < 0 || tcp->listen_fd < 0 || tcp->buffer == NULL ||
         bind(tcp->listen_fd, &address->generic, ninja_tcp_address_length(address)) != 0 ||
         listen(tcp->listen_fd, SOMAXCONN) != 0 ||
@@ -111,6 +113,7 @@ struct ninja_tcp_stream *ninja_tcp_connect(struct ninja_tcp *tcp, struct ninja_p
         *error = -errno;
         return NULL;
     }
+    ninja_tcp_congestion_begin(tcp, fd);
     /* From our own address: other interfaces may not survive a move. */
     source.v4.sin_port = 0;
     if ((source.generic.sa_family == address->generic.sa_family &&
@@ -165,7 +168,7 @@ static int say_hello(struct ninja_tcp_stream *stream)
 static void establish(struct ninja_tcp_stream *stream)
 {
     stream->state = NINJA_TCP_ESTABLISHED;
-    ninja_tcp_stream_tune(stream);
+    ninja_tcp_congestion_settle(stream);
     stream->header_have = 0;
     stream->in_payload = false;
 }

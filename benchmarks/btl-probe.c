@@ -5,13 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "turns.h"
+
 #define WINDOW       64
 #define WINDOW_BYTES (64 << 20) /* fewer messages are under way if they are larger than that */
 #define WINDOW_LEAST 4
 #define BLOCKS       5
 
-/* usage: btl-probe MILLISECONDS MAX_SIZE; prints METRIC,BYTES,VALUE lines. Two ranks: all metrics;
- * more: the collectives only. */
+static const char usage[] =
+    "usage: btl-probe MILLISECONDS MAX_SIZE [TURNS JOB JOBS]\n"
+    "Prints METRIC,BYTES,VALUE lines. Two ranks: all metrics; more: the collectives only.\n"
+    "TURNS is a file that JOBS such jobs share, of which this is number JOB (0 to JOBS - 1): they\n"
+    "measure each point one after the other, while the others sleep.\n";
 
 typedef void (*measure_fn)(int rank, char *data, int size, long count);
 
@@ -158,6 +163,22 @@ static void collectives(int rank, int ranks, char *data, int size, double second
     printf("alltoall_%d_us,%d,%.3f\n", ranks, size, all * 1e6);
 }
 
+/* Waits until this job may measure its next point; ends the program if that never comes. */
+static void begin_turn(struct turns *turns)
+{
+    if (!turns_begin(turns)) {
+        fprintf(stderr, "btl-probe: the other jobs do not go on\n");
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+}
+
+/* The point is measured, in all ranks: the next job may go on. */
+static void end_turn(struct turns *turns, int rank)
+{
+    MPI_Barrier(MPI_COMM_WORLD);
+    turns_end(turns, rank == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const int sizes[] = {0,     1,     8,      64,      256,     1024,    4096,
@@ -165,6 +186,7 @@ int main(int argc, char **argv)
     static const int collective_sizes[] = {8, 1024, 65536, 1048576};
     double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05;
     int max = argc > 2 ? atoi(argv[2]) : 16777216, rank, ranks;
+    struct turns turns;
     size_t i, room;
     char *data;
 
@@ -175,20 +197,37 @@ int main(int argc, char **argv)
     if (room < 2 * (size_t)max)
         room = 2 * (size_t)max;
     data = malloc(room + 1);
-    if (ranks < 2 || !data || seconds <= 0) {
-        fprintf(stderr, "btl-probe: needs two ranks: btl-probe MILLISECONDS MAX_SIZE\n");
+    if (ranks < 2 || !data || seconds <= 0 || (argc != 3 && argc != 6)) {
+        fprintf(stderr, "btl-probe: needs two ranks\n%s", usage);
+        MPI_Abort(MPI_COMM_WORLD, 2);
+        return 2;
+    }
+    if (turns_open(&turns, argc == 6 ? argv[3] : NULL, argc == 6 ? atoi(argv[4]) : 0,
+                   argc == 6 ? atoi(argv[5]) : 1) != 0) {
+        perror(argv[3]);
         MPI_Abort(MPI_COMM_WORLD, 2);
         return 2;
     }
     memset(data, 0, room + 1);
     /* Latency first: many messages under way leave the sockets with other windows. */
-    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++)
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++) {
+        begin_turn(&turns);
         measure_latency(rank, data, sizes[i], seconds);
-    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++)
+        end_turn(&turns, rank);
+    }
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++) {
+        begin_turn(&turns);
         measure_windows(rank, data, sizes[i], seconds);
-    for (i = 0; i < sizeof collective_sizes / sizeof *collective_sizes; i++)
-        if (collective_sizes[i] <= max)
-            collectives(rank, ranks, data, collective_sizes[i], seconds);
+        end_turn(&turns, rank);
+    }
+    for (i = 0; i < sizeof collective_sizes / sizeof *collective_sizes; i++) {
+        if (collective_sizes[i] > max)
+            continue;
+        begin_turn(&turns);
+        collectives(rank, ranks, data, collective_sizes[i], seconds);
+        end_turn(&turns, rank);
+    }
+    turns_close(&turns);
     free(data);
     MPI_Finalize();
     return 0;

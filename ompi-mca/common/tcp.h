@@ -81,7 +81,7 @@ struct ninja_tcp {
     unsigned writers;              /* established streams whose socket is full */
     bool some_wait;                /* a stream has unread frames that no event will announce */
     unsigned char *buffer;         /* what a read brings, shared by all streams */
-    char far_congestion[16]; /* the system's congestion control, kept for far peers; "": all have it */
+    char far_congestion[16]; /* the choice of the system, for far peers; "": all have it */
 };
 
 /*

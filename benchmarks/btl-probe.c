@@ -13,8 +13,9 @@
 #define BLOCKS       5
 
 static const char usage[] =
-    "usage: btl-probe MILLISECONDS MAX_SIZE [TURNS JOB JOBS]\n"
-    "Prints METRIC,BYTES,VALUE lines. Two ranks: all metrics; more: the collectives only.\n"
+    "usage: btl-probe MILLISECONDS [LEAST:]MOST [TURNS JOB JOBS]\n"
+    "Prints METRIC,BYTES,VALUE lines for sizes from LEAST (0) to MOST bytes. Two ranks: all\n"
+    "metrics; more: the collectives only.\n"
     "TURNS is a file that JOBS such jobs share, of which this is number JOB (0 to JOBS - 1): they\n"
     "measure each point one after the other, while the others sleep.\n";
 
@@ -185,7 +186,9 @@ int main(int argc, char **argv)
                                 16384, 65536, 262144, 1048576, 4194304, 16777216};
     static const int collective_sizes[] = {8, 1024, 65536, 1048576};
     double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05;
-    int max = argc > 2 ? atoi(argv[2]) : 16777216, rank, ranks;
+    const char *most = argc > 2 ? strchr(argv[2], ':') : NULL;
+    int min = most ? atoi(argv[2]) : 0, max = argc > 2 ? atoi(most ? most + 1 : argv[2]) : 0, rank,
+        ranks;
     struct turns turns;
     size_t i, room;
     char *data;
@@ -210,18 +213,22 @@ int main(int argc, char **argv)
     }
     memset(data, 0, room + 1);
     /* Latency first: many messages under way leave the sockets with other windows. */
-    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++) {
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i] < min || sizes[i] > max)
+            continue;
         begin_turn(&turns);
         measure_latency(rank, data, sizes[i], seconds);
         end_turn(&turns, rank);
     }
-    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++) {
+    for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i] < min || sizes[i] > max)
+            continue;
         begin_turn(&turns);
         measure_windows(rank, data, sizes[i], seconds);
         end_turn(&turns, rank);
     }
     for (i = 0; i < sizeof collective_sizes / sizeof *collective_sizes; i++) {
-        if (collective_sizes[i] > max)
+        if (collective_sizes[i] < min || collective_sizes[i] > max)
             continue;
         begin_turn(&turns);
         collectives(rank, ranks, data, collective_sizes[i], seconds);

@@ -189,6 +189,7 @@ static void end_frame(struct ninja_tcp_stream *stream, const void *payload)
 
     stream->in_payload = false;
     stream->header_have = 0;
+    stream->large = header.length > stream->segment;
     stream->moved++;
     if (stream->landing == NINJA_LANDING_PLACE)
         ninja_path_placed(stream->path, &header);

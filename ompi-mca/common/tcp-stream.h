@@ -30,6 +30,7 @@ struct ninja_tcp_stream {
     struct ninja_path *path;       /* NULL while ACCEPTED */
     int fd;
     enum ninja_tcp_state state;
+    uint32_t segment;  /* payload that one segment carries besides a header */
     int error;         /* met while sending: the reader reports it */
     bool want_write;   /* the socket is full or not connected: EPOLLOUT is awaited */
     bool watched;      /* in the epoll set; not while it is `hot` and the application polls */
@@ -47,6 +48,7 @@ struct ninja_tcp_stream {
     struct ninja_frame_header header; /* of the frame that arrives */
     size_t header_have;
     bool in_payload;
+    bool large;   /* the last frame came in several segments */
     bool waiting; /* the header is whole, but the link cannot take the frame now */
     enum ninja_landing landing;
     unsigned char *place; /* PLACE: where the payload begins */

@@ -6,19 +6,23 @@
 #include <string.h>
 
 #define WINDOW       64
-#define WINDOW_BYTES (64 << 20) /* fewer messages are under way if they are larger than that */
-#define WINDOW_LEAST 4
+#define WINDOW_LEAST 2
 #define BLOCKS       5
+#define SLOW         20 /* a step that takes so many times the time of a point is measured once */
 
-/* usage: btl-probe MILLISECONDS MAX_SIZE; prints METRIC,BYTES,VALUE lines. Two ranks: all metrics;
- * more: the collectives only. */
+/* usage: btl-probe MILLISECONDS MAX_SIZE [WINDOW_BYTES [WARM_UP_MS]]; prints METRIC,BYTES,VALUE
+ * lines. Two ranks: all metrics; more: the collectives only. Before that it sends for WARM_UP_MS, so
+ * that transports that are opened by and by are there. */
+
+/* Fewer messages are under way if they are larger than that together. */
+static int window_bytes = 64 << 20;
 
 typedef void (*measure_fn)(int rank, char *data, int size, long count);
 
 /* Messages under way at once. */
 static int window_of(int size)
 {
-    int window = size > 0 ? WINDOW_BYTES / size : WINDOW;
+    int window = size > 0 ? window_bytes / size : WINDOW;
 
     return window > WINDOW ? WINDOW : window < WINDOW_LEAST ? WINDOW_LEAST : window;
 }
@@ -108,6 +112,8 @@ static double timed(measure_fn measure, int rank, char *data, int size, double s
         measure(rank, data, size, count);
         each = (MPI_Wtime() - start) / (double)count;
         MPI_Bcast(&each, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
+        if (each >= SLOW * seconds)
+            return each;
         if (each * (double)count >= seconds / BLOCKS / 4)
             break;
         count *= 2;
@@ -158,6 +164,18 @@ static void collectives(int rank, int ranks, char *data, int size, double second
     printf("alltoall_%d_us,%d,%.3f\n", ranks, size, all * 1e6);
 }
 
+static void warm_up(int rank, char *data, double seconds)
+{
+    double end = MPI_Wtime() + seconds;
+    int more = seconds > 0;
+
+    while (more) {
+        alltoall(rank, data, 8, 10);
+        more = MPI_Wtime() < end;
+        MPI_Bcast(&more, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const int sizes[] = {0,     1,     8,      64,      256,     1024,    4096,
@@ -165,9 +183,12 @@ int main(int argc, char **argv)
     static const int collective_sizes[] = {8, 1024, 65536, 1048576};
     double seconds = argc > 1 ? atof(argv[1]) / 1e3 : 0.05;
     int max = argc > 2 ? atoi(argv[2]) : 16777216, rank, ranks;
+    double warm_up_seconds = argc > 4 ? atof(argv[4]) / 1e3 : 0;
     size_t i, room;
     char *data;
 
+    if (argc > 3)
+        window_bytes = atoi(argv[3]);
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
@@ -176,11 +197,13 @@ int main(int argc, char **argv)
         room = 2 * (size_t)max;
     data = malloc(room + 1);
     if (ranks < 2 || !data || seconds <= 0) {
-        fprintf(stderr, "btl-probe: needs two ranks: btl-probe MILLISECONDS MAX_SIZE\n");
+        fprintf(stderr, "btl-probe: needs two ranks: btl-probe MILLISECONDS MAX_SIZE [WINDOW_BYTES "
+                        "[WARM_UP_MS]]\n");
         MPI_Abort(MPI_COMM_WORLD, 2);
         return 2;
     }
     memset(data, 0, room + 1);
+    warm_up(rank, data, warm_up_seconds);
     /* Latency first: many messages under way leave the sockets with other windows. */
     for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes && sizes[i] <= max; i++)
         measure_latency(rank, data, sizes[i], seconds);

@@ -198,6 +198,9 @@ int main(int argc, char **argv)
             ninja_core_connect(core, i + 2, contact, size, NULL) == NULL)
             fail("no contact of a peer");
     }
+    /* A link opens its path when it has traffic. */
+    if (send_all(core, 8) < count)
+        fail("a link takes no message");
     while (links_up(core) < count)
         progress_ms(core, 1);
     progress_ms(core, 500);

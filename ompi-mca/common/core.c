@@ -41,6 +41,7 @@ void ninja_config_default(struct ninja_config *config)
         .drain_limit_ms = 500,
         .release_limit_ms = 2000,
         .open_limit_ms = 10000,
+        .handshakes = 32,
         .retry_ms = 100,
         .refused_limit_ms = 60000,
         .retain_low = 4U << 20,
@@ -62,6 +63,8 @@ static int copy_config(struct ninja_core *core, const struct ninja_config *confi
                        const char *rank_name)
 {
     core->config = *config;
+    if (config->handshakes == 0) /* no path would ever be opened */
+        core->config.handshakes = 1;
     core->config.lifeline = copy_text(config->lifeline);
     core->config.fabrics = copy_text(config->fabrics);
     core->config.control_dir = copy_text(config->control_dir);
@@ -115,6 +118,8 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     }
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
         core->fabrics[i].core = core;
+    for (unsigned i = 0; i < 2; i++)
+        ninja_turns_init(&core->turns[i]);
     rc = ninja_gate_init(&core->gate, config->threads);
     if (rc != 0) {
         snprintf(why, why_size, "this kernel has no membarrier(2): %s", strerror(-rc));
@@ -560,8 +565,8 @@ static uint64_t tick_path(struct ninja_path *path, uint64_t now)
         path->deadline_ms = 0;
         if (path->state != NINJA_PATH_CLOSED)
             ninja_path_handle(path, NINJA_PATH_TIMEOUT);
-        else if (path->peer_up && path->fabric->state == NINJA_FABRIC_UP)
-            ninja_path_handle(path, NINJA_PATH_START);
+        else
+            ninja_path_try(path);
     }
     return path->deadline_ms;
 }
@@ -574,12 +579,14 @@ int ninja_core_tick(struct ninja_core *core)
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
             next = earlier(next, tick_path(&link->paths[i], now));
+        (void)ninja_link_last_used(link, now);
         next = earlier(next, ninja_link_acknowledge_tick(link, now));
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);
     if (core->fault.on)
         next = earlier(next, ninja_fault_tick(core, now));
+    next = earlier(next, ninja_turns_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
     next = earlier(next, ninja_quiesce_tick(core, now));
     core->control_sleeps = next == 0;

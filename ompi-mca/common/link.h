@@ -94,6 +94,9 @@ struct ninja_link {
     unsigned gets_waiting; /* gets whose data has not all come */
     uint64_t gap_since_us; /* a frame has arrived and an earlier one has not; 0: in order */
     size_t inbox_bytes;    /* undelivered messages taken in by the control thread */
+    bool dormant;          /* a path was not opened for want of traffic */
+    uint64_t used;         /* numbered frames in both directions when that was last looked at */
+    uint64_t used_at_ms;   /* when it had changed */
     struct ninja_link_counters counters;
 };
 
@@ -122,6 +125,9 @@ bool ninja_link_below_mark(const struct ninja_link *link);
 
 /* Retained copies are above the high mark: the upper layer should stop making new ones. */
 bool ninja_link_above_limit(const struct ninja_link *link);
+
+/* About when the data channel last carried a frame, in either direction (ninja_now_ms()); 0: never. */
+uint64_t ninja_link_last_used(struct ninja_link *link, uint64_t now);
 
 /* Moves our half-link to `path`, which is OPEN or the lifeline. */
 void ninja_link_switch(struct ninja_link *link, struct ninja_path *path);

@@ -128,6 +128,10 @@ static int ninja_register_parameters(void)
         &config->release_limit_ms);
     unsigned_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
                        &config->open_limit_ms);
+    unsigned_parameter("handshakes",
+                       "New paths that are being opened at a time, by this rank and by its peers "
+                       "each; the others wait for their turn, busy links first",
+                       &config->handshakes);
     unsigned_parameter("retry",
                        "Milliseconds before a failed path is tried again; doubles up to 64 times",
                        &config->retry_ms);

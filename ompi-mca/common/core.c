@@ -19,6 +19,8 @@
 
 /* While links use other fabrics, the lifeline is looked at in one pass of so many. */
 #define LIFELINE_PASSES 16
+/* Memory for frames that was not needed for so long goes back to the system. */
+#define TRIM_MS 1000
 
 const struct ninja_transport_ops *ninja_transport_find(const char *name)
 {
@@ -47,6 +49,7 @@ void ninja_config_default(struct ninja_config *config)
         .retain_low = 4U << 20,
         .retain_high = 16U << 20,
         .inbox_limit = 4U << 20,
+        .pool_limit = 16U << 20,
     };
 }
 
@@ -106,6 +109,7 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     if (core == NULL)
         return -ENOMEM;
     core->callbacks = *callbacks;
+    core->pool.limit = config->pool_limit;
     core->id = id;
     core->bucket_count = 64;
     core->buckets = calloc(core->bucket_count, sizeof(struct ninja_link *));
@@ -202,10 +206,10 @@ static void close_fabrics(struct ninja_core *core)
 static void free_inbox(struct ninja_core *core)
 {
     while (core->inbox_head != NULL) {
-        struct ninja_inbox_message *message = core->inbox_head;
+        struct ninja_frame *message = core->inbox_head;
 
         core->inbox_head = message->next;
-        free(message);
+        ninja_frame_free(&core->pool, message);
     }
 }
 
@@ -392,29 +396,28 @@ int ninja_core_complete(struct ninja_core *core, ninja_complete_fn complete, voi
 void ninja_core_deliver(struct ninja_link *link, uint8_t tag, const void *payload, size_t size)
 {
     struct ninja_core *core = link->core;
-    struct ninja_inbox_message *message;
+    struct ninja_frame *message;
 
     if (!core->control_progress && !core->gate.threads) {
         core->callbacks.receive(link, tag, payload, size);
         return;
     }
-    message = malloc(sizeof(*message) + size);
+    message = ninja_frame_new(&core->pool, size);
     if (message == NULL) {
         ninja_log(core, 0,
                   "out of memory for a message that arrived while the application computes");
         abort(); /* it has been acknowledged */
     }
-    message->next = NULL;
-    message->link = link;
-    message->tag = tag;
-    message->size = (uint32_t)size;
-    memcpy(message->payload, payload, size);
+    message->context = link;
+    message->header.tag = tag;
+    message->inline_length = (uint32_t)size;
+    memcpy(message->data, payload, size);
     if (core->inbox_tail != NULL)
         core->inbox_tail->next = message;
     else
         core->inbox_head = message;
     core->inbox_tail = message;
-    link->inbox_bytes += size;
+    link->inbox_bytes += ninja_frame_footprint(message);
 }
 
 /*
@@ -439,16 +442,17 @@ static int drain_inbox(struct ninja_core *core)
     int count = 0;
 
     while (core->inbox_head != NULL) {
-        struct ninja_inbox_message *message = core->inbox_head;
+        struct ninja_frame *message = core->inbox_head;
+        struct ninja_link *link = message->context;
 
         core->inbox_head = message->next;
         if (core->inbox_head == NULL)
             core->inbox_tail = NULL;
-        message->link->inbox_bytes -= message->size;
+        link->inbox_bytes -= ninja_frame_footprint(message);
         step_out(core);
-        core->callbacks.receive(message->link, message->tag, message->payload, message->size);
+        core->callbacks.receive(link, message->header.tag, message->data, message->inline_length);
         step_in(core);
-        free(message);
+        ninja_frame_free(&core->pool, message);
         count++;
     }
     return count;
@@ -571,6 +575,19 @@ static uint64_t tick_path(struct ninja_path *path, uint64_t now)
     return path->deadline_ms;
 }
 
+/* Memory for frames that was not needed for a while is given back; returns when to look again (0:
+ * not). */
+static uint64_t trim_pool(struct ninja_core *core, uint64_t now)
+{
+    if (core->pool.idle_bytes == 0)
+        return 0;
+    if (now >= core->trim_at_ms) {
+        ninja_frame_pool_trim(&core->pool);
+        core->trim_at_ms = now + TRIM_MS;
+    }
+    return core->pool.idle_bytes > 0 ? core->trim_at_ms : 0;
+}
+
 int ninja_core_tick(struct ninja_core *core)
 {
     uint64_t now = ninja_now_ms();
@@ -589,6 +606,7 @@ int ninja_core_tick(struct ninja_core *core)
     next = earlier(next, ninja_turns_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
     next = earlier(next, ninja_quiesce_tick(core, now));
+    next = earlier(next, trim_pool(core, now));
     core->control_sleeps = next == 0;
     if (next == 0)
         return -1;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -15,10 +16,13 @@
  *
  * One core, as a rank has it, with links to so many others, which are cores too but share a second
  * process. Prints NAME,LINKS,VALUE lines; bytes are the private memory of the one core's process,
- * without what the kernel keeps for its sockets. DIRECTORY takes the control sockets. */
+ * without what the kernel keeps for its sockets; cpu_us is its processor time for a switch, in which
+ * the application is elsewhere, so that the control thread does the work and nobody polls. DIRECTORY
+ * takes the control sockets. */
 
 #define LINKS_MAX 4096
 #define LIMIT_MS  60000
+#define SWITCHES  10
 
 static unsigned long received;
 
@@ -122,21 +126,33 @@ static size_t retained(const struct ninja_core *core)
     return bytes;
 }
 
-/* Gives up the fabric or takes it again; returns the milliseconds until all links have moved. */
-static double move_links(struct ninja_core *core, bool up, unsigned count)
+static double cpu_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+/* Gives up the fabric or takes it again; adds to *ms how long it takes until all links have moved,
+ * and to *cpu the processor time of this process for it. */
+static void move_links(struct ninja_core *core, bool up, unsigned count, double *ms, double *cpu)
 {
     struct ninja_fabric *fabric = &core->fabrics[0];
     uint64_t start = ninja_now_ns(), limit = ninja_now_ms() + LIMIT_MS;
+    double cpu_start = cpu_us();
 
     ninja_control_enter(core);
     ninja_fabric_handle(fabric, up ? NINJA_FABRIC_RESUME : NINJA_FABRIC_RELEASE, 0);
     ninja_control_leave(core);
     while (up ? links_up(core) < count : fabric->state != NINJA_FABRIC_DOWN) {
-        (void)ninja_core_progress(core);
+        usleep(200);
         if (ninja_now_ms() > limit)
             fail("the links did not move in time");
     }
-    return (double)(ninja_now_ns() - start) / 1e6;
+    *ms += (double)(ninja_now_ns() - start) / 1e6;
+    usleep(20000); /* what follows of it: acknowledgements */
+    *cpu += cpu_us() - cpu_start;
 }
 
 static void no_completion(void *context, int status)
@@ -176,7 +192,7 @@ int main(int argc, char **argv)
 {
     unsigned count = argc > 2 ? (unsigned)atoi(argv[1]) : 0;
     struct ninja_core *core;
-    double before, idle, down = 0, up = 0;
+    double before, idle, down = 0, up = 0, cpu_down = 0, cpu_up = 0;
     size_t most;
     int pipe_fds[2];
     pid_t child;
@@ -198,6 +214,9 @@ int main(int argc, char **argv)
             ninja_core_connect(core, i + 2, contact, size, NULL) == NULL)
             fail("no contact of a peer");
     }
+    /* A link opens its path when it has traffic. */
+    if (send_all(core, 8) < count)
+        fail("a link takes no message");
     while (links_up(core) < count)
         progress_ms(core, 1);
     progress_ms(core, 500);
@@ -205,13 +224,17 @@ int main(int argc, char **argv)
     idle = memory();
     printf("idle_bytes_per_link,%u,%.0f\n", count, (idle - before) / count);
 
-    for (unsigned i = 0; i < 5; i++) {
-        down += move_links(core, false, count) / 5;
-        progress_ms(core, 100);
-        up += move_links(core, true, count) / 5;
-        progress_ms(core, 100);
+    for (unsigned i = 0; i < SWITCHES; i++) {
+        usleep(200000); /* so long the control thread leaves events to the application */
+        move_links(core, false, count, &down, &cpu_down);
+        usleep(200000);
+        move_links(core, true, count, &up, &cpu_up);
+        (void)send_all(core, 8); /* so that it stays a link with traffic */
+        wait_acknowledged(core);
     }
-    printf("down_ms,%u,%.3f\nup_ms,%u,%.3f\n", count, down, count, up);
+    printf("down_ms,%u,%.3f\nup_ms,%u,%.3f\n", count, down / SWITCHES, count, up / SWITCHES);
+    printf("down_cpu_us,%u,%.1f\nup_cpu_us,%u,%.1f\n", count, cpu_down / SWITCHES, count,
+           cpu_up / SWITCHES);
 
     for (unsigned i = 0; i < 1000; i++) {
         (void)send_all(core, 1024);
@@ -229,7 +252,7 @@ int main(int argc, char **argv)
     printf("stopped_bytes_per_link,%u,%.0f\n", count, (memory() - before) / count);
     kill(child, SIGCONT);
     wait_acknowledged(core);
-    progress_ms(core, 200);
+    progress_ms(core, 2500); /* what is not needed for a second is given back */
     printf("after_bytes_per_link,%u,%.0f\n", count, (memory() - before) / count);
     kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);

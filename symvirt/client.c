@@ -211,16 +211,21 @@ static void client_on_status(struct connection *from, const json_t *message)
     const struct symvirt_client_callbacks *callbacks = &client->callbacks;
     json_t *detail = json_pack("{s:s, s:I}", "name", client->name, "pid", (json_int_t)getpid());
     json_t *status = NULL;
+    const char *of = symvirt_message_text(message, "of");
+    uint64_t first = symvirt_message_number(message, "first", 0);
 
-    if (strcmp(symvirt_message_text(message, "of"), SYMVIRT_STATUS_LINKS) != 0) {
-        if (callbacks->status)
-            status = callbacks->status(client->ctx);
-    } else if (callbacks->links) {
-        status = callbacks->links(client->ctx, symvirt_message_number(message, "first", 0));
+    if (!strcmp(of, SYMVIRT_STATUS_LINKS)) {
+        if (callbacks->links)
+            status = callbacks->links(client->ctx, first);
+    } else if (!strcmp(of, SYMVIRT_STATUS_DETAILS)) {
+        if (callbacks->details)
+            status = callbacks->details(client->ctx, first);
+    } else if (callbacks->status) {
+        status = callbacks->status(client->ctx);
+        of = "status";
     }
     if (status)
-        json_object_set_new(
-            detail, *symvirt_message_text(message, "of") ? SYMVIRT_STATUS_LINKS : "status", status);
+        json_object_set_new(detail, of, status);
 
     client_send(client, from->id,
                 symvirt_message_result(symvirt_message_op(message), 0, NULL, detail));

@@ -125,6 +125,12 @@ json_t *symvirt_message_links_request(uint64_t op, uint64_t process, uint64_t fi
                      (json_int_t)first);
 }
 
+json_t *symvirt_message_details_request(uint64_t op, uint64_t first)
+{
+    return json_pack("{s:s, s:I, s:s, s:I}", "type", "status", "op", (json_int_t)op, "of",
+                     SYMVIRT_STATUS_DETAILS, "first", (json_int_t)first);
+}
+
 json_t *symvirt_message_fabric_request(enum symvirt_message_type type, uint64_t op,
                                        const struct symvirt_fabric *fabric)
 {

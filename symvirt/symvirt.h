@@ -95,6 +95,14 @@ enum symvirt_message_type {
 #define SYMVIRT_STATUS_LINKS "links"
 #define SYMVIRT_LINKS_PAGE   256
 
+/*
+ * Another value of "of", to a process: the same connections with all that its status says of each,
+ * {details: {total, first, links: [{...}...]}}, at most SYMVIRT_DETAILS_PAGE of them from number
+ * `first` on. Its whole status has the first page in it, as `links` and `links_total`.
+ */
+#define SYMVIRT_STATUS_DETAILS "details"
+#define SYMVIRT_DETAILS_PAGE   32
+
 /* A fabric, and the device that reaches it in this machine. In messages:
  * {"uuid": ..., "name": ..., "epoch": N, "device"?: ...}. */
 struct symvirt_fabric {
@@ -123,6 +131,9 @@ json_t *symvirt_message_request(enum symvirt_message_type type, uint64_t op);
 
 /* A status request for links. */
 json_t *symvirt_message_links_request(uint64_t op, uint64_t process, uint64_t first);
+
+/* A status request for details. */
+json_t *symvirt_message_details_request(uint64_t op, uint64_t first);
 
 /* A request {type, op, fabric}: release or resume. */
 json_t *symvirt_message_fabric_request(enum symvirt_message_type type, uint64_t op,
@@ -335,6 +346,8 @@ struct symvirt_client_callbacks {
     /* Describes the connections to peers from number 'first' on, as SYMVIRT_STATUS_LINKS says: the
      * inner object (new reference), or NULL. Answered at once. */
     json_t *(*links)(void *ctx, uint64_t first);
+    /* The same in full, as SYMVIRT_STATUS_DETAILS says. */
+    json_t *(*details)(void *ctx, uint64_t first);
 };
 
 /* Makes a client. 'name' names the process to humans, such as "job 4711 rank 3" (copied; up to 63

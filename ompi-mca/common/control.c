@@ -269,12 +269,24 @@ static json_t *on_links(void *context, uint64_t first)
     return links;
 }
 
+static json_t *on_details(void *context, uint64_t first)
+{
+    struct ninja_core *core = context;
+    json_t *details;
+
+    ninja_control_enter(core);
+    details = ninja_status_details(core, first);
+    ninja_control_leave(core);
+    return details;
+}
+
 static const struct symvirt_client_callbacks client_callbacks = {
     .release = on_release,
     .resume = on_resume,
     .abort = on_abort,
     .status = on_status,
     .links = on_links,
+    .details = on_details,
     .fabric_present = on_fabric_present,
 };
 

@@ -19,6 +19,8 @@
 
 /* While links use other fabrics, the lifeline is looked at in one pass of so many. */
 #define LIFELINE_PASSES 16
+/* Memory for frames that was not needed for so long goes back to the system. */
+#define TRIM_MS 1000
 
 const struct ninja_transport_ops *ninja_transport_find(const char *name)
 {
@@ -41,11 +43,13 @@ void ninja_config_default(struct ninja_config *config)
         .drain_limit_ms = 500,
         .release_limit_ms = 2000,
         .open_limit_ms = 10000,
+        .handshakes = 32,
         .retry_ms = 100,
         .refused_limit_ms = 60000,
         .retain_low = 4U << 20,
         .retain_high = 16U << 20,
         .inbox_limit = 4U << 20,
+        .pool_limit = 16U << 20,
     };
 }
 
@@ -62,6 +66,8 @@ static int copy_config(struct ninja_core *core, const struct ninja_config *confi
                        const char *rank_name)
 {
     core->config = *config;
+    if (config->handshakes == 0) /* no path would ever be opened */
+        core->config.handshakes = 1;
     core->config.lifeline = copy_text(config->lifeline);
     core->config.fabrics = copy_text(config->fabrics);
     core->config.control_dir = copy_text(config->control_dir);
@@ -103,6 +109,7 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     if (core == NULL)
         return -ENOMEM;
     core->callbacks = *callbacks;
+    core->pool.limit = config->pool_limit;
     core->id = id;
     core->bucket_count = 64;
     core->buckets = calloc(core->bucket_count, sizeof(struct ninja_link *));
@@ -115,6 +122,8 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     }
     for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
         core->fabrics[i].core = core;
+    for (unsigned i = 0; i < 2; i++)
+        ninja_turns_init(&core->turns[i]);
     rc = ninja_gate_init(&core->gate, config->threads);
     if (rc != 0) {
         snprintf(why, why_size, "this kernel has no membarrier(2): %s", strerror(-rc));
@@ -197,10 +206,10 @@ static void close_fabrics(struct ninja_core *core)
 static void free_inbox(struct ninja_core *core)
 {
     while (core->inbox_head != NULL) {
-        struct ninja_inbox_message *message = core->inbox_head;
+        struct ninja_frame *message = core->inbox_head;
 
         core->inbox_head = message->next;
-        free(message);
+        ninja_frame_free(&core->pool, message);
     }
 }
 
@@ -409,29 +418,28 @@ int ninja_core_complete(struct ninja_core *core, ninja_complete_fn complete, voi
 void ninja_core_deliver(struct ninja_link *link, uint8_t tag, const void *payload, size_t size)
 {
     struct ninja_core *core = link->core;
-    struct ninja_inbox_message *message;
+    struct ninja_frame *message;
 
     if (!core->control_progress && !core->gate.threads) {
         core->callbacks.receive(link, tag, payload, size);
         return;
     }
-    message = malloc(sizeof(*message) + size);
+    message = ninja_frame_new(&core->pool, size);
     if (message == NULL) {
         ninja_log(core, 0,
                   "out of memory for a message that arrived while the application computes");
         abort(); /* it has been acknowledged */
     }
-    message->next = NULL;
-    message->link = link;
-    message->tag = tag;
-    message->size = (uint32_t)size;
-    memcpy(message->payload, payload, size);
+    message->context = link;
+    message->header.tag = tag;
+    message->inline_length = (uint32_t)size;
+    memcpy(message->data, payload, size);
     if (core->inbox_tail != NULL)
         core->inbox_tail->next = message;
     else
         core->inbox_head = message;
     core->inbox_tail = message;
-    link->inbox_bytes += size;
+    link->inbox_bytes += ninja_frame_footprint(message);
 }
 
 /*
@@ -456,16 +464,17 @@ static int drain_inbox(struct ninja_core *core)
     int count = 0;
 
     while (core->inbox_head != NULL) {
-        struct ninja_inbox_message *message = core->inbox_head;
+        struct ninja_frame *message = core->inbox_head;
+        struct ninja_link *link = message->context;
 
         core->inbox_head = message->next;
         if (core->inbox_head == NULL)
             core->inbox_tail = NULL;
-        message->link->inbox_bytes -= message->size;
+        link->inbox_bytes -= ninja_frame_footprint(message);
         step_out(core);
-        core->callbacks.receive(message->link, message->tag, message->payload, message->size);
+        core->callbacks.receive(link, message->header.tag, message->data, message->inline_length);
         step_in(core);
-        free(message);
+        ninja_frame_free(&core->pool, message);
         count++;
     }
     return count;
@@ -582,10 +591,23 @@ static uint64_t tick_path(struct ninja_path *path, uint64_t now)
         path->deadline_ms = 0;
         if (path->state != NINJA_PATH_CLOSED)
             ninja_path_handle(path, NINJA_PATH_TIMEOUT);
-        else if (path->peer_up && path->fabric->state == NINJA_FABRIC_UP)
-            ninja_path_handle(path, NINJA_PATH_START);
+        else
+            ninja_path_try(path);
     }
     return path->deadline_ms;
+}
+
+/* Memory for frames that was not needed for a while is given back; returns when to look again (0:
+ * not). */
+static uint64_t trim_pool(struct ninja_core *core, uint64_t now)
+{
+    if (core->pool.idle_bytes == 0)
+        return 0;
+    if (now >= core->trim_at_ms) {
+        ninja_frame_pool_trim(&core->pool);
+        core->trim_at_ms = now + TRIM_MS;
+    }
+    return core->pool.idle_bytes > 0 ? core->trim_at_ms : 0;
 }
 
 int ninja_core_tick(struct ninja_core *core)
@@ -596,14 +618,17 @@ int ninja_core_tick(struct ninja_core *core)
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
             next = earlier(next, tick_path(&link->paths[i], now));
+        (void)ninja_link_last_used(link, now);
         next = earlier(next, ninja_link_acknowledge_tick(link, now));
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);
     if (core->fault.on)
         next = earlier(next, ninja_fault_tick(core, now));
+    next = earlier(next, ninja_turns_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
     next = earlier(next, ninja_quiesce_tick(core, now));
+    next = earlier(next, trim_pool(core, now));
     core->control_sleeps = next == 0;
     if (next == 0)
         return -1;

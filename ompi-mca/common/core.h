@@ -35,6 +35,7 @@ struct ninja_config {
     unsigned drain_limit_ms;
     unsigned release_limit_ms;
     unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
+    unsigned handshakes; /* new paths that are being opened at a time, by us and by peers each */
     unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
     unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
     size_t retain_low;         /* bytes: above it a copied frame completes only when acknowledged */
@@ -42,6 +43,7 @@ struct ninja_config {
         retain_high; /* bytes: above it no new frames are made while completions are outstanding */
     size_t
         inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
+    size_t pool_limit; /* bytes of memory for frames that are kept although none is in use */
     bool threads;    /* several threads call at once (MPI_THREAD_MULTIPLE) */
     int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
 };
@@ -55,15 +57,6 @@ struct ninja_callbacks {
     void (*receive)(struct ninja_link *link, uint8_t tag, const void *payload, size_t size);
     /* The peer of `link` is lost for good. */
     void (*lost)(struct ninja_link *link, int error);
-};
-
-/* A message that the control thread took in, for the upper layer's next progress. */
-struct ninja_inbox_message {
-    struct ninja_inbox_message *next;
-    struct ninja_link *link;
-    uint8_t tag;
-    uint32_t size;
-    unsigned char payload[];
 };
 
 /* A completion that the upper layer has not been told of yet. */
@@ -95,6 +88,7 @@ struct ninja_core {
     uint64_t id;    /* ours, as peers know it */
     uint64_t nonce; /* secret of this process: a peer shows it when it connects */
     struct ninja_frame_pool pool;
+    uint64_t trim_at_ms; /* when to look what of it was not needed */
 
     struct ninja_link *links; /* all, newest first */
     struct ninja_link **buckets;
@@ -103,6 +97,7 @@ struct ninja_core {
     struct ninja_link *pump_list; /* links that have something to send at the end of the pass */
 
     struct ninja_fabric fabrics[NINJA_FABRICS_MAX];
+    struct ninja_turns turns[2]; /* of paths that peers open, and that we open */
     struct ninja_transport *lifeline; /* the transport of all lifelines */
     struct ninja_transport
         *active[NINJA_FABRICS_MAX + 1]; /* transports that progress() looks after */
@@ -113,8 +108,9 @@ struct ninja_core {
     uint32_t get_free; /* index + 1 of the first free one */
     uint64_t get_serial;
 
-    struct ninja_inbox_message *inbox_head;
-    struct ninja_inbox_message *inbox_tail;
+    struct ninja_frame *inbox_head; /* messages that the control thread took in, for the upper
+                                       layer's next progress; `context` is the link */
+    struct ninja_frame *inbox_tail;
     struct ninja_completion *completions; /* ring */
     size_t completion_size;               /* a power of two */
     size_t completion_head;

@@ -312,7 +312,7 @@ static void do_break(struct ninja_fabric *fabric)
         if (path->state == NINJA_PATH_CLOSED)
             path->deadline_ms = 0;
         ninja_path_announce(path, false, false);
-        if (path->state == NINJA_PATH_OFFERED)
+        if (path->transport == NULL || path->state == NINJA_PATH_OFFERED)
             ninja_path_handle(path, NINJA_PATH_RELEASE);
         else
             ninja_path_failed(path, -ENODEV, fabric->failure);

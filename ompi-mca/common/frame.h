@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #define NINJA_FRAME_MAGIC 0x4e4aU /* "NJ" */
 
@@ -57,6 +58,7 @@ struct ninja_frame_header {
 _Static_assert(sizeof(struct ninja_frame_header) == 48, "the header has no padding");
 
 struct ninja_frame;
+struct ninja_slab;
 
 /* What the upper layer is told when a frame that it waits for is acknowledged; `status` is 0 or a
  * negative errno. */
@@ -81,17 +83,22 @@ struct ninja_frame {
     uint8_t size_class;
     uint8_t attempts; /* how often it was handed over; counted while faults are injected */
     uint32_t room;    /* bytes of `data` */
+    struct ninja_slab *slab; /* that it lies in */
     struct ninja_frame_header header;
     unsigned char data[];
 };
 
-/* Frames are kept for reuse by the size of their inline part. */
+/* Frames lie in slabs by the size of their inline part. */
 #define NINJA_FRAME_CLASSES 7
 
-/* A store of frames by size class; one per core, protected by its gate. */
+LIST_HEAD(ninja_slab_list, ninja_slab);
+
+/* The memory of all frames; one per core, protected by its gate. It begins with zeroes. */
 struct ninja_frame_pool {
-    struct ninja_frame *free[NINJA_FRAME_CLASSES];
-    size_t free_count[NINJA_FRAME_CLASSES];
+    struct ninja_slab_list room[NINJA_FRAME_CLASSES]; /* slabs that can take a frame */
+    size_t limit;      /* bytes of slabs without a frame that are kept for the next ones */
+    size_t idle_bytes; /* kept now */
+    size_t idle_least; /* the least of it since ninja_frame_pool_trim() */
 };
 
 /*
@@ -104,7 +111,10 @@ struct ninja_frame *ninja_frame_new(struct ninja_frame_pool *pool, size_t inline
 /* Gives `frame` back to `pool`; NULL is accepted. */
 void ninja_frame_free(struct ninja_frame_pool *pool, struct ninja_frame *frame);
 
-/* Frees all memory that `pool` keeps. */
+/* Gives back what was idle all the time since this was called last. */
+void ninja_frame_pool_trim(struct ninja_frame_pool *pool);
+
+/* Frees all memory that `pool` keeps; there must be no frames. */
 void ninja_frame_pool_destroy(struct ninja_frame_pool *pool);
 
 /* Checks the header of an arriving frame; returns 0, or -EPROTO when it cannot be one of ours. */

@@ -315,7 +315,7 @@ static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
         channel->early = early->next;
         if (channel->early == NULL)
             channel->early_tail = NULL;
-        channel->early_bytes -= early->placed ? 0 : early->header.length;
+        channel->early_bytes -= early->footprint;
         accept_frame(link, channel, &early->header, early->placed ? NULL : early->payload);
         free(early);
     }
@@ -334,7 +334,7 @@ static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
     size_t size = payload != NULL ? header->length : 0;
     struct ninja_early_frame *early;
 
-    if (channel->early_bytes + size > EARLY_BYTES_MAX ||
+    if (channel->early_bytes + sizeof(*early) + size > EARLY_BYTES_MAX ||
         (early = malloc(sizeof(*early) + size)) == NULL) {
         ninja_log(link->core, 0, "out of memory for frames that arrive early from rank %" PRIx64,
                   link->peer);
@@ -346,7 +346,8 @@ static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
     early->placed = payload == NULL;
     if (size > 0)
         memcpy(early->payload, payload, size);
-    channel->early_bytes += size;
+    early->footprint = (uint32_t)(sizeof(*early) + size);
+    channel->early_bytes += early->footprint;
     if (channel->early_tail != NULL && channel->early_tail->header.sequence < header->sequence)
         at = &channel->early_tail->next;
     while (*at != NULL && (*at)->header.sequence < header->sequence)
@@ -444,7 +445,6 @@ void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header 
     early = find_early(&link->data, header->sequence);
     if (early != NULL) {
         /* A copy of this frame came by another path and waited for us. */
-        link->data.early_bytes -= early->placed ? 0 : early->header.length;
         early->placed = true;
         accept_early(link, &link->data);
         check_drained(link);

@@ -66,6 +66,7 @@ static struct ninja_link *make_link(struct ninja_core *core, uint64_t peer)
     link->core = core;
     link->peer = peer;
     link->data.next_sequence = 1;
+    link->used = 1;
     link->control.next_sequence = 1;
     init_path(link, &link->lifeline_path, NULL);
     link->lifeline_path.state = NINJA_PATH_OPEN;
@@ -145,6 +146,8 @@ void ninja_link_destroy(struct ninja_link *link)
         at = &(*at)->next;
     *at = link->next;
     core->link_count--;
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        ninja_turns_leave(&link->paths[i]);
     /* May still take in frames, and so ask for an acknowledgement. */
     ninja_lifeline_destroy(link);
     ninja_fault_forget(&link->lifeline_path);
@@ -235,6 +238,8 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
     ninja_core_watch_over(link->core);
     if (complete != NULL || link->data.retained_bytes > link->core->config.retain_low)
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
+    if (__builtin_expect(link->dormant, false))
+        ninja_paths_wake(link);
     if (gather(link, frame))
         return;
     ninja_link_pump(link);
@@ -266,6 +271,17 @@ bool ninja_link_below_mark(const struct ninja_link *link)
 bool ninja_link_above_limit(const struct ninja_link *link)
 {
     return link->data.retained_bytes >= link->core->config.retain_high;
+}
+
+uint64_t ninja_link_last_used(struct ninja_link *link, uint64_t now)
+{
+    uint64_t used = link->data.next_sequence + link->data.received;
+
+    if (used != link->used) {
+        link->used = used;
+        link->used_at_ms = now;
+    }
+    return link->used_at_ms;
 }
 
 struct ninja_path *ninja_link_best_path(struct ninja_link *link)

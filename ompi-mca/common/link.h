@@ -29,6 +29,7 @@ struct ninja_early_frame {
     struct ninja_early_frame *next;
     struct ninja_frame_header header;
     bool placed; /* payload is already where it belongs */
+    uint32_t footprint; /* bytes of memory */
     unsigned char payload[];
 };
 
@@ -49,7 +50,7 @@ struct ninja_channel {
     bool acknowledge_now;            /* an ACK frame must leave with the next pump */
     struct ninja_early_frame *early; /* arrived too early, by sequence number */
     struct ninja_early_frame *early_tail;
-    size_t early_bytes;
+    size_t early_bytes; /* memory of them */
 };
 
 /* Counters, for status and tests. */
@@ -93,7 +94,10 @@ struct ninja_link {
     bool loss_told;        /* the upper layer knows */
     unsigned gets_waiting; /* gets whose data has not all come */
     uint64_t gap_since_us; /* a frame has arrived and an earlier one has not; 0: in order */
-    size_t inbox_bytes;    /* undelivered messages taken in by the control thread */
+    size_t inbox_bytes;    /* memory of undelivered messages taken in by the control thread */
+    bool dormant;          /* a path was not opened for want of traffic */
+    uint64_t used;         /* numbered frames in both directions when that was last looked at */
+    uint64_t used_at_ms;   /* when it had changed */
     struct ninja_link_counters counters;
 };
 
@@ -122,6 +126,9 @@ bool ninja_link_below_mark(const struct ninja_link *link);
 
 /* Retained copies are above the high mark: the upper layer should stop making new ones. */
 bool ninja_link_above_limit(const struct ninja_link *link);
+
+/* About when the data channel last carried a frame, in either direction (ninja_now_ms()); 0: never. */
+uint64_t ninja_link_last_used(struct ninja_link *link, uint64_t now);
 
 /* Moves our half-link to `path`, which is OPEN or the lifeline. */
 void ninja_link_switch(struct ninja_link *link, struct ninja_path *path);

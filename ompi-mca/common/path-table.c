@@ -11,8 +11,9 @@
 /* clang-format off */
 const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PATH_EVENTS] = {
     [NINJA_PATH_CLOSED] = {
-        CELL(START,       OFFER,   OFFERED),
-        CELL(OFFER,       ACCEPT,  ACCEPTED),
+        CELL(START,       QUEUE,   WAITING),
+        CELL(TURN,        ERROR,   CLOSED),
+        CELL(OFFER,       QUEUE,   ASKED),
         CELL(ACCEPT,      NOTHING, CLOSED), /* of an offer that we gave up */
         CELL(REFUSE,      NOTHING, CLOSED),
         CELL(PROBE,       ERROR,   CLOSED),
@@ -25,8 +26,41 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
         CELL(TIMEOUT,     ERROR,   CLOSED),
         CELL(GONE,        ERROR,   CLOSED),
     },
+    [NINJA_PATH_WAITING] = {
+        CELL(START,       NOTHING, WAITING),
+        CELL(TURN,        OFFER,   OFFERED),
+        CELL(OFFER,       ERROR,   WAITING), /* only the end with the lower id offers */
+        CELL(ACCEPT,      NOTHING, WAITING), /* of an offer that we gave up */
+        CELL(REFUSE,      NOTHING, WAITING),
+        CELL(PROBE,       ERROR,   WAITING),
+        CELL(ECHO,        ERROR,   WAITING),
+        CELL(RELEASE,     LEAVE,   CLOSED),
+        CELL(PEER_DOWN,   LEAVE,   CLOSED),
+        CELL(DRAINED,     ERROR,   WAITING),
+        CELL(PEER_CLOSED, NOTHING, WAITING), /* of the opening before */
+        CELL(FAILED,      ERROR,   WAITING),
+        CELL(TIMEOUT,     ERROR,   WAITING),
+        CELL(GONE,        ERROR,   WAITING),
+    },
+    [NINJA_PATH_ASKED] = {
+        CELL(START,       NOTHING, ASKED),
+        CELL(TURN,        ACCEPT,  ACCEPTED),
+        CELL(OFFER,       NOTHING, ASKED), /* the newer offer takes the older one's place */
+        CELL(ACCEPT,      ERROR,   ASKED),
+        CELL(REFUSE,      ERROR,   ASKED),
+        CELL(PROBE,       ERROR,   ASKED),
+        CELL(ECHO,        ERROR,   ASKED),
+        CELL(RELEASE,     LEAVE,   CLOSED), /* the peer hears that we give up the fabric */
+        CELL(PEER_DOWN,   LEAVE,   CLOSED),
+        CELL(DRAINED,     ERROR,   ASKED),
+        CELL(PEER_CLOSED, LEAVE,   CLOSED), /* the initiator gave up its offer */
+        CELL(FAILED,      ERROR,   ASKED),
+        CELL(TIMEOUT,     ERROR,   ASKED),
+        CELL(GONE,        ERROR,   ASKED),
+    },
     [NINJA_PATH_OFFERED] = {
         CELL(START,       NOTHING, OFFERED),
+        CELL(TURN,        ERROR,   OFFERED),
         CELL(OFFER,       ERROR,   OFFERED), /* only the end with the lower id offers */
         CELL(ACCEPT,      CONNECT, PROBING),
         CELL(REFUSE,      FORGET,  CLOSED),
@@ -42,6 +76,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     },
     [NINJA_PATH_ACCEPTED] = {
         CELL(START,       NOTHING,  ACCEPTED),
+        CELL(TURN,        ERROR,    ACCEPTED),
         CELL(OFFER,       REACCEPT, CLOSING), /* the initiator gave up its first offer */
         CELL(ACCEPT,      ERROR,    ACCEPTED),
         CELL(REFUSE,      ERROR,    ACCEPTED),
@@ -57,6 +92,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     },
     [NINJA_PATH_PROBING] = {
         CELL(START,       NOTHING, PROBING),
+        CELL(TURN,        ERROR,   PROBING),
         CELL(OFFER,       ERROR,   PROBING),
         CELL(ACCEPT,      ERROR,   PROBING),
         CELL(REFUSE,      FORCE,   CLOSING),
@@ -72,6 +108,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     },
     [NINJA_PATH_OPEN] = {
         CELL(START,       NOTHING,     OPEN),
+        CELL(TURN,        ERROR,       OPEN),
         CELL(OFFER,       REACCEPT,    CLOSING), /* the initiator lost its end before we noticed */
         CELL(ACCEPT,      ERROR,       OPEN),
         CELL(REFUSE,      ERROR,       OPEN),
@@ -87,6 +124,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     },
     [NINJA_PATH_DRAINING] = {
         CELL(START,       NOTHING,  DRAINING), /* taken up again when the path is closed */
+        CELL(TURN,        ERROR,    DRAINING),
         CELL(OFFER,       REACCEPT, CLOSING),
         CELL(ACCEPT,      ERROR,    DRAINING),
         CELL(REFUSE,      ERROR,    DRAINING),
@@ -102,6 +140,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     },
     [NINJA_PATH_CLOSING] = {
         CELL(START,       NOTHING,  CLOSING),
+        CELL(TURN,        ERROR,    CLOSING),
         CELL(OFFER,       REACCEPT, CLOSING),
         CELL(ACCEPT,      NOTHING,  CLOSING),
         CELL(REFUSE,      NOTHING,  CLOSING),
@@ -121,7 +160,8 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
 const char *ninja_path_state_name(enum ninja_path_state state)
 {
     static const char *const names[NINJA_PATH_STATES] = {
-        "CLOSED", "OFFERED", "ACCEPTED", "PROBING", "OPEN", "DRAINING", "CLOSING",
+        "CLOSED",  "WAITING", "ASKED",    "OFFERED", "ACCEPTED",
+        "PROBING", "OPEN",    "DRAINING", "CLOSING",
     };
 
     return (unsigned)state < NINJA_PATH_STATES ? names[state] : "?";
@@ -130,8 +170,8 @@ const char *ninja_path_state_name(enum ninja_path_state state)
 const char *ninja_path_event_name(enum ninja_path_event event)
 {
     static const char *const names[NINJA_PATH_EVENTS] = {
-        "START",     "OFFER",   "ACCEPT",      "REFUSE", "PROBE",   "ECHO", "RELEASE",
-        "PEER_DOWN", "DRAINED", "PEER_CLOSED", "FAILED", "TIMEOUT", "GONE",
+        "START",   "TURN",      "OFFER",   "ACCEPT",      "REFUSE", "PROBE",   "ECHO",
+        "RELEASE", "PEER_DOWN", "DRAINED", "PEER_CLOSED", "FAILED", "TIMEOUT", "GONE",
     };
 
     return (unsigned)event < NINJA_PATH_EVENTS ? names[event] : "?";
@@ -140,8 +180,8 @@ const char *ninja_path_event_name(enum ninja_path_event event)
 const char *ninja_path_action_name(enum ninja_path_action action)
 {
     static const char *const names[NINJA_PATH_ACTIONS] = {
-        "ERROR",  "NOTHING", "OFFER", "ACCEPT", "CONNECT", "ECHO",     "REPEAT_ECHO",
-        "SWITCH", "DRAIN",   "CLOSE", "FORCE",  "FORGET",  "REACCEPT", "FINISH",
+        "ERROR",       "NOTHING", "QUEUE", "LEAVE", "OFFER", "ACCEPT", "CONNECT",  "ECHO",
+        "REPEAT_ECHO", "SWITCH",  "DRAIN", "CLOSE", "FORCE", "FORGET", "REACCEPT", "FINISH",
     };
 
     return (unsigned)action < NINJA_PATH_ACTIONS ? names[action] : "?";

@@ -16,6 +16,10 @@
 /* Pauses between openings double up to this many times. */
 #define BACK_OFF_MAX 6
 
+/* A link that carried a message within this time wants its paths as soon as their fabric is there;
+ * one that did not opens them when it has something to send. */
+#define RECENT_MS 10000
+
 /* The message buffer holds any address. */
 struct message_buffer {
     struct ninja_path_message message;
@@ -41,11 +45,6 @@ static void send_message(struct ninja_path *path, enum ninja_path_message_type t
         ninja_log(path->link->core, 0, "out of memory: a path message is lost");
 }
 
-void ninja_path_announce(struct ninja_path *path, bool up, bool answer)
-{
-    send_message(path, up ? NINJA_MESSAGE_FABRIC_UP : NINJA_MESSAGE_FABRIC_DOWN, answer, NULL, 0);
-}
-
 /* Tells the peer that our endpoint is gone, and what it need not send again. */
 static void send_closed(struct ninja_path *path)
 {
@@ -63,9 +62,68 @@ static bool both_up(const struct ninja_path *path)
     return path->peer_up && path->fabric->state == NINJA_FABRIC_UP;
 }
 
-static bool we_initiate(const struct ninja_path *path)
+bool ninja_path_initiates(const struct ninja_path *path)
 {
     return path->link->core->id < path->link->peer;
+}
+
+/* --- Which paths are opened, and when
+ * ----------------------------------------------------------------------------- */
+
+/* Whether the link's traffic so far wants `path`; if not, its next message is looked at. */
+static void consider(struct ninja_path *path)
+{
+    uint64_t now = ninja_now_ms();
+    uint64_t used = ninja_link_last_used(path->link, now);
+
+    if (used != 0 && now - used < RECENT_MS)
+        path->wanted = true;
+    if (!path->wanted)
+        path->link->dormant = true;
+}
+
+static void forget_wishes(struct ninja_path *path)
+{
+    path->wanted = false;
+    path->peer_wants = false;
+}
+
+void ninja_path_announce(struct ninja_path *path, bool up, bool answer)
+{
+    if (up)
+        consider(path);
+    else
+        forget_wishes(path);
+    send_message(path, up ? NINJA_MESSAGE_FABRIC_UP : NINJA_MESSAGE_FABRIC_DOWN,
+                 (answer ? NINJA_UP_ANSWER : 0) | (path->wanted ? NINJA_UP_WANTED : 0), NULL, 0);
+}
+
+/* Our end is to open `path`. */
+static bool should_open(const struct ninja_path *path)
+{
+    return ninja_path_initiates(path) && both_up(path) && (path->wanted || path->peer_wants);
+}
+
+void ninja_path_try(struct ninja_path *path)
+{
+    if (should_open(path))
+        ninja_path_handle(path, NINJA_PATH_START);
+}
+
+void ninja_paths_wake(struct ninja_link *link)
+{
+    link->dormant = false;
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
+        struct ninja_path *path = &link->paths[i];
+
+        if (path->wanted || !both_up(path))
+            continue; /* considered anew when both are */
+        path->wanted = true;
+        if (ninja_path_initiates(path))
+            ninja_path_try(path);
+        else
+            ninja_path_announce(path, true, false);
+    }
 }
 
 static void set_deadline(struct ninja_path *path, unsigned milliseconds)
@@ -93,7 +151,7 @@ static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, 
     set_deadline(path, path->link->core->config.open_limit_ms);
 }
 
-/* `path` has no endpoint any more; tries again after a pause if both ends still have the fabric. */
+/* `path` has no endpoint any more; tries again after a pause if it still should be open. */
 static void end(struct ninja_path *path)
 {
     struct ninja_core *core = path->link->core;
@@ -107,7 +165,7 @@ static void end(struct ninja_path *path)
             ninja_core_wake_control(core);
         return;
     }
-    if (both_up(path) && we_initiate(path)) {
+    if (should_open(path)) {
         unsigned shift = path->attempts < BACK_OFF_MAX ? path->attempts : BACK_OFF_MAX;
 
         path->attempts++;
@@ -123,6 +181,15 @@ static void leave(struct ninja_path *path)
         ninja_link_switch(link, ninja_link_best_path(link));
 }
 
+static void do_queue(struct ninja_path *path)
+{
+    path->deadline_ms = 0;
+    /* What the peer says of its offer while that waits is about this generation. */
+    if (path->state == NINJA_PATH_ASKED)
+        path->generation = path->offer.generation;
+    ninja_turns_ask(path);
+}
+
 /* Returns false if no endpoint could be prepared: it is tried again after a pause. */
 static bool do_offer(struct ninja_path *path)
 {
@@ -132,6 +199,8 @@ static bool do_offer(struct ninja_path *path)
     uint64_t nonce = 0;
     int rc;
 
+    if (!both_up(path))
+        return false; /* the release that will say so has not come to this link yet */
     (void)!getrandom(&nonce, sizeof(nonce), 0);
     begin(path, ++link->next_generation, nonce, true);
     rc = path->transport->ops->path_prepare(path, address, &size);
@@ -245,6 +314,9 @@ static void do_finish(struct ninja_path *path)
 static bool act(struct ninja_path *path, enum ninja_path_action action)
 {
     switch (action) {
+    case NINJA_PATH_DO_QUEUE:
+        do_queue(path);
+        return true;
     case NINJA_PATH_DO_OFFER:
         return do_offer(path);
     case NINJA_PATH_DO_ACCEPT:
@@ -285,6 +357,12 @@ static bool act(struct ninja_path *path, enum ninja_path_action action)
     }
 }
 
+/* The handshake runs, or waits for its turn. */
+static bool is_opening(const struct ninja_path *path)
+{
+    return path->state >= NINJA_PATH_WAITING && path->state <= NINJA_PATH_PROBING;
+}
+
 void ninja_path_handle(struct ninja_path *path, enum ninja_path_event event)
 {
     enum ninja_path_state old = path->state;
@@ -306,6 +384,8 @@ void ninja_path_handle(struct ninja_path *path, enum ninja_path_event event)
     }
     if (path->state == NINJA_PATH_DRAINING)
         ninja_path_check_drained(path);
+    if (!is_opening(path))
+        ninja_turns_leave(path);
 }
 
 void ninja_path_check_drained(struct ninja_path *path)
@@ -321,24 +401,28 @@ void ninja_path_check_drained(struct ninja_path *path)
  * ----------------------------------------------------------------------------------------------------
  */
 
-/* The fabric is at both ends now: the end with the lower id begins. */
+/* The fabric is at both ends now, or was already, and the peer wants the path by now. */
 static void peer_fabric_up(struct ninja_path *path, const struct ninja_path_message *message)
 {
+    bool told = path->wanted;
+
     path->peer_up = true;
     path->attempts = 0;
+    path->peer_wants = path->peer_wants || (message->last & NINJA_UP_WANTED) != 0;
     if (path->fabric->state != NINJA_FABRIC_UP)
         return;
-    /* `last` asks for an answer: the peer did not hear us if it knew the fabric later than we did.
-     */
-    if (message->last != 0)
+    consider(path);
+    /* The peer asks for an answer: it did not hear us if it knew the fabric later than we did. */
+    if ((message->last & NINJA_UP_ANSWER) != 0 ||
+        (path->wanted && !told && !ninja_path_initiates(path)))
         ninja_path_announce(path, true, false);
-    if (we_initiate(path))
-        ninja_path_handle(path, NINJA_PATH_START);
+    ninja_path_try(path);
 }
 
 static void peer_fabric_down(struct ninja_path *path)
 {
     path->peer_up = false;
+    forget_wishes(path);
     path->open_again = false;
     if (path->state == NINJA_PATH_CLOSED)
         path->deadline_ms = 0;
@@ -429,7 +513,7 @@ void ninja_path_message_received(struct ninja_link *link, const void *payload, s
 
 void ninja_path_failed(struct ninja_path *path, int error, const char *why)
 {
-    if (path->state == NINJA_PATH_CLOSED || path->state == NINJA_PATH_CLOSING)
+    if (path->transport == NULL || path->state == NINJA_PATH_CLOSING)
         return;
     ninja_log(path->link->core, path->state == NINJA_PATH_DRAINING ? 2 : 1,
               "fabric %s: path to rank %" PRIx64 " failed: %s (%s)", path->fabric->name,

@@ -6,8 +6,12 @@
  * lifeline's control channel. A release never needs the peer: DRAINING ends by force when its time
  * is up.
  *
+ * A path is opened only for a link with traffic, seen at either end, and when it is its turn
+ * (turns.h) at both.
+ *
  *   initiator (the end with the lower id)            responder
- *   CLOSED  --OFFER-->                               CLOSED
+ *   CLOSED                                           CLOSED
+ *   WAITING --OFFER-->                               ASKED
  *   OFFERED                            <--ACCEPT--   ACCEPTED
  *   PROBING --PROBE on the new path-->
  *           <--ECHO on the new path--                OPEN
@@ -22,9 +26,13 @@
 #include <stdint.h>
 
 #include "transport.h"
+#include "turns.h"
 
 enum ninja_path_state {
-    NINJA_PATH_CLOSED,   /* no endpoint; all traffic is on other paths */
+    NINJA_PATH_CLOSED, /* no endpoint; all traffic is on other paths */
+    /* The handshake, from here to PROBING. */
+    NINJA_PATH_WAITING,  /* initiator: waits for its turn to offer */
+    NINJA_PATH_ASKED,    /* responder: the peer's offer waits for its turn to be accepted */
     NINJA_PATH_OFFERED,  /* initiator: our address is sent, the peer's is awaited */
     NINJA_PATH_ACCEPTED, /* responder: endpoint prepared, the probe is awaited */
     NINJA_PATH_PROBING,  /* initiator: endpoint open, the echo of the nonce is awaited */
@@ -35,8 +43,9 @@ enum ninja_path_state {
 };
 
 enum ninja_path_event {
-    NINJA_PATH_START,       /* both ends have the fabric and we are the initiator (also: time to try
-                               again) */
+    NINJA_PATH_START,       /* both ends have the fabric, one of them has traffic, and we are the
+                               initiator (also: time to try again) */
+    NINJA_PATH_TURN,        /* the handshake may begin now */
     NINJA_PATH_OFFER,       /* message: the peer offers a generation */
     NINJA_PATH_ACCEPT,      /* message: the peer accepts ours */
     NINJA_PATH_REFUSE,      /* message: the peer does not take ours */
@@ -55,6 +64,8 @@ enum ninja_path_event {
 enum ninja_path_action {
     NINJA_PATH_DO_ERROR,       /* cannot happen: logged as a bug, state kept */
     NINJA_PATH_DO_NOTHING,     /* expected and of no consequence */
+    NINJA_PATH_DO_QUEUE,       /* wait for a turn */
+    NINJA_PATH_DO_LEAVE,       /* wait no longer */
     NINJA_PATH_DO_OFFER,       /* choose a generation, send OFFER */
     NINJA_PATH_DO_ACCEPT,      /* prepare the endpoint, send ACCEPT (or REFUSE, when that fails) */
     NINJA_PATH_DO_CONNECT,     /* open the endpoint with the peer's address, send the probe on it */
@@ -86,9 +97,8 @@ const char *ninja_path_action_name(enum ninja_path_action action);
 
 /* Payload of a CONTROL frame; an address of `address_size` bytes follows OFFER and ACCEPT. */
 enum ninja_path_message_type {
-    NINJA_MESSAGE_FABRIC_UP =
-        1, /* the sender can use the fabric; it wants to hear of ours if `last` is 1 */
-    NINJA_MESSAGE_FABRIC_DOWN, /* the sender gives it up: leave it now */
+    NINJA_MESSAGE_FABRIC_UP = 1, /* the sender can use the fabric; `last`: NINJA_UP_... */
+    NINJA_MESSAGE_FABRIC_DOWN,   /* the sender gives it up: leave it now */
     NINJA_MESSAGE_OFFER,
     NINJA_MESSAGE_ACCEPT,
     NINJA_MESSAGE_REFUSE,
@@ -97,6 +107,10 @@ enum ninja_path_message_type {
                              `last` */
     NINJA_MESSAGE_TYPES
 };
+
+/* What FABRIC_UP says in `last`. */
+#define NINJA_UP_ANSWER UINT64_C(1) /* the sender wants to hear of our fabric */
+#define NINJA_UP_WANTED UINT64_C(2) /* it has traffic for the path */
 
 struct ninja_path_message {
     uint8_t type; /* enum ninja_path_message_type */
@@ -125,7 +139,10 @@ struct ninja_path {
     uint32_t generation;
     uint64_t nonce;
     bool initiator;
-    bool peer_up;       /* the peer has said FABRIC_UP */
+    bool peer_up;    /* the peer has said FABRIC_UP */
+    bool wanted;     /* the link has had traffic since the fabric is up; the peer knows */
+    bool peer_wants; /* the peer has said so */
+    struct ninja_path_turn turn;
     bool probe_wanted;  /* a PROBE waits to leave */
     bool echo_wanted;   /* an ECHO waits to leave */
     bool bye_wanted;    /* lifeline: a BYE waits to leave, after all else */
@@ -161,5 +178,14 @@ void ninja_path_message_received(struct ninja_link *link, const void *payload, s
 /* Tells the peer that we have (`up`) or give up the fabric of `path`; `answer`: it should tell us
  * the same of itself. */
 void ninja_path_announce(struct ninja_path *path, bool up, bool answer);
+
+/* Our end begins: it has the lower id. */
+bool ninja_path_initiates(const struct ninja_path *path);
+
+/* Opens `path` if both ends have the fabric, one of them has traffic, and our end begins. */
+void ninja_path_try(struct ninja_path *path);
+
+/* `link` has something to send: its paths that were not opened for want of traffic are opened. */
+void ninja_paths_wake(struct ninja_link *link);
 
 #endif

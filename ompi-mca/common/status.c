@@ -127,17 +127,33 @@ static json_t *quiesce_status(struct ninja_core *core)
     return status;
 }
 
+/* At most a page of links, from number `first` on. */
+static json_t *links_from(const struct ninja_core *core, uint64_t first)
+{
+    json_t *page = json_array();
+    uint64_t number = 0;
+
+    for (const struct ninja_link *link = core->links;
+         link != NULL && json_array_size(page) < SYMVIRT_DETAILS_PAGE; link = link->next)
+        if (number++ >= first)
+            json_array_append_new(page, link_status(link));
+    return page;
+}
+
+json_t *ninja_status_details(struct ninja_core *core, uint64_t first)
+{
+    return json_pack("{s:I, s:I, s:o}", "total", (json_int_t)core->link_count, "first",
+                     (json_int_t)first, "links", links_from(core, first));
+}
+
 json_t *ninja_status(struct ninja_core *core)
 {
-    json_t *links = json_array();
-
-    for (const struct ninja_link *link = core->links; link != NULL; link = link->next)
-        json_array_append_new(links, link_status(link));
-    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "pid", (int)getpid(), "job",
-                     (json_int_t)(core->id >> 32), "rank", (json_int_t)(core->id & UINT32_MAX),
-                     "name", core->rank_name, "fault", fault_status(core), "stalls",
-                     stall_status(core), "quiesce", quiesce_status(core), "fabrics", fabrics(core),
-                     "links", links);
+    return json_pack("{s:i, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:o}", "pid", (int)getpid(),
+                     "job", (json_int_t)(core->id >> 32), "rank",
+                     (json_int_t)(core->id & UINT32_MAX), "name", core->rank_name, "fault",
+                     fault_status(core), "stalls", stall_status(core), "quiesce",
+                     quiesce_status(core), "fabrics", fabrics(core), "links_total",
+                     (json_int_t)core->link_count, "links", links_from(core, 0));
 }
 
 json_t *ninja_status_links(struct ninja_core *core, uint64_t first)

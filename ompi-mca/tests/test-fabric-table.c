@@ -50,6 +50,7 @@ static void handle(enum ninja_fabric_event event)
 static void open_path(void)
 {
     rig->path->peer_up = true;
+    rig->path->wanted = true;
     ninja_path_handle(rig->path, NINJA_PATH_START);
     ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
     ninja_path_handle(rig->path, NINJA_PATH_ECHO);

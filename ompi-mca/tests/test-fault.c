@@ -30,6 +30,7 @@ static void tick_after(unsigned milliseconds)
 static void open_path(void)
 {
     rig->path->peer_up = true;
+    rig->path->wanted = true;
     ninja_path_handle(rig->path, NINJA_PATH_START);
     ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
     ninja_path_handle(rig->path, NINJA_PATH_ECHO);
@@ -225,6 +226,7 @@ static void handshakes_draw_no_lots(void **state)
 {
     faults("drop=1,hold=5,seed=1");
     rig->path->peer_up = true;
+    rig->path->wanted = true;
     rig->core->fault.rate[NINJA_FAULT_DROP] = 0;
     ninja_path_handle(rig->path, NINJA_PATH_START);
     rig->core->fault.rate[NINJA_FAULT_DROP] = 1;

@@ -25,6 +25,7 @@ static struct ninja_path *lifeline(void)
 static void open_path(void)
 {
     rig->path->peer_up = true;
+    rig->path->wanted = true;
     ninja_path_handle(rig->path, NINJA_PATH_START);
     ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
     ninja_path_handle(rig->path, NINJA_PATH_ECHO);

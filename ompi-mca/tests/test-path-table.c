@@ -11,38 +11,48 @@
 
 /*
  * The table a second time, written from the protocol and not from the code: "ACTION STATE" for each
- * event in the order START OFFER ACCEPT REFUSE PROBE ECHO RELEASE PEER_DOWN DRAINED PEER_CLOSED
- * FAILED TIMEOUT GONE.
+ * event in the order START TURN OFFER ACCEPT REFUSE PROBE ECHO RELEASE PEER_DOWN DRAINED
+ * PEER_CLOSED FAILED TIMEOUT GONE.
  */
 static const char *const expected[NINJA_PATH_STATES][NINJA_PATH_EVENTS] = {
-    [NINJA_PATH_CLOSED] = {"OFFER OFFERED", "ACCEPT ACCEPTED", "NOTHING CLOSED", "NOTHING CLOSED",
-                           "ERROR CLOSED", "ERROR CLOSED", "NOTHING CLOSED", "NOTHING CLOSED",
-                           "ERROR CLOSED", "NOTHING CLOSED", "ERROR CLOSED", "ERROR CLOSED",
-                           "ERROR CLOSED"},
-    [NINJA_PATH_OFFERED] = {"NOTHING OFFERED", "ERROR OFFERED", "CONNECT PROBING", "FORGET CLOSED",
-                            "ERROR OFFERED", "ERROR OFFERED", "FORGET CLOSED", "FORGET CLOSED",
-                            "ERROR OFFERED", "FORGET CLOSED", "ERROR OFFERED", "FORGET CLOSED",
-                            "ERROR OFFERED"},
-    [NINJA_PATH_ACCEPTED] = {"NOTHING ACCEPTED", "REACCEPT CLOSING", "ERROR ACCEPTED",
-                             "ERROR ACCEPTED", "ECHO OPEN", "ERROR ACCEPTED", "FORCE CLOSING",
-                             "FORCE CLOSING", "ERROR ACCEPTED", "FORCE CLOSING", "FORCE CLOSING",
-                             "FORCE CLOSING", "ERROR ACCEPTED"},
-    [NINJA_PATH_PROBING] = {"NOTHING PROBING", "ERROR PROBING", "ERROR PROBING", "FORCE CLOSING",
-                            "ERROR PROBING", "SWITCH OPEN", "FORCE CLOSING", "FORCE CLOSING",
-                            "ERROR PROBING", "FORCE CLOSING", "FORCE CLOSING", "FORCE CLOSING",
-                            "ERROR PROBING"},
-    [NINJA_PATH_OPEN] = {"NOTHING OPEN", "REACCEPT CLOSING", "ERROR OPEN", "ERROR OPEN",
-                         "REPEAT_ECHO OPEN", "NOTHING OPEN", "DRAIN DRAINING", "DRAIN DRAINING",
-                         "ERROR OPEN", "FORCE CLOSING", "FORCE CLOSING", "ERROR OPEN",
-                         "ERROR OPEN"},
-    [NINJA_PATH_DRAINING] = {"NOTHING DRAINING", "REACCEPT CLOSING", "ERROR DRAINING",
-                             "ERROR DRAINING", "NOTHING DRAINING", "NOTHING DRAINING",
-                             "NOTHING DRAINING", "NOTHING DRAINING", "CLOSE CLOSING",
-                             "FORCE CLOSING", "FORCE CLOSING", "FORCE CLOSING", "ERROR DRAINING"},
-    [NINJA_PATH_CLOSING] = {"NOTHING CLOSING", "REACCEPT CLOSING", "NOTHING CLOSING",
+    [NINJA_PATH_CLOSED] = {"QUEUE WAITING", "ERROR CLOSED", "QUEUE ASKED", "NOTHING CLOSED",
+                           "NOTHING CLOSED", "ERROR CLOSED", "ERROR CLOSED", "NOTHING CLOSED",
+                           "NOTHING CLOSED", "ERROR CLOSED", "NOTHING CLOSED", "ERROR CLOSED",
+                           "ERROR CLOSED", "ERROR CLOSED"},
+    [NINJA_PATH_WAITING] = {"NOTHING WAITING", "OFFER OFFERED", "ERROR WAITING", "NOTHING WAITING",
+                            "NOTHING WAITING", "ERROR WAITING", "ERROR WAITING", "LEAVE CLOSED",
+                            "LEAVE CLOSED", "ERROR WAITING", "NOTHING WAITING", "ERROR WAITING",
+                            "ERROR WAITING", "ERROR WAITING"},
+    [NINJA_PATH_ASKED] = {"NOTHING ASKED", "ACCEPT ACCEPTED", "NOTHING ASKED", "ERROR ASKED",
+                          "ERROR ASKED", "ERROR ASKED", "ERROR ASKED", "LEAVE CLOSED",
+                          "LEAVE CLOSED", "ERROR ASKED", "LEAVE CLOSED", "ERROR ASKED",
+                          "ERROR ASKED", "ERROR ASKED"},
+    [NINJA_PATH_OFFERED] = {"NOTHING OFFERED", "ERROR OFFERED", "ERROR OFFERED", "CONNECT PROBING",
+                            "FORGET CLOSED", "ERROR OFFERED", "ERROR OFFERED", "FORGET CLOSED",
+                            "FORGET CLOSED", "ERROR OFFERED", "FORGET CLOSED", "ERROR OFFERED",
+                            "FORGET CLOSED", "ERROR OFFERED"},
+    [NINJA_PATH_ACCEPTED] = {"NOTHING ACCEPTED", "ERROR ACCEPTED", "REACCEPT CLOSING",
+                             "ERROR ACCEPTED", "ERROR ACCEPTED", "ECHO OPEN", "ERROR ACCEPTED",
+                             "FORCE CLOSING", "FORCE CLOSING", "ERROR ACCEPTED", "FORCE CLOSING",
+                             "FORCE CLOSING", "FORCE CLOSING", "ERROR ACCEPTED"},
+    [NINJA_PATH_PROBING] = {"NOTHING PROBING", "ERROR PROBING", "ERROR PROBING", "ERROR PROBING",
+                            "FORCE CLOSING", "ERROR PROBING", "SWITCH OPEN", "FORCE CLOSING",
+                            "FORCE CLOSING", "ERROR PROBING", "FORCE CLOSING", "FORCE CLOSING",
+                            "FORCE CLOSING", "ERROR PROBING"},
+    [NINJA_PATH_OPEN] = {"NOTHING OPEN", "ERROR OPEN", "REACCEPT CLOSING", "ERROR OPEN",
+                         "ERROR OPEN", "REPEAT_ECHO OPEN", "NOTHING OPEN", "DRAIN DRAINING",
+                         "DRAIN DRAINING", "ERROR OPEN", "FORCE CLOSING", "FORCE CLOSING",
+                         "ERROR OPEN", "ERROR OPEN"},
+    [NINJA_PATH_DRAINING] = {"NOTHING DRAINING", "ERROR DRAINING", "REACCEPT CLOSING",
+                             "ERROR DRAINING", "ERROR DRAINING", "NOTHING DRAINING",
+                             "NOTHING DRAINING", "NOTHING DRAINING", "NOTHING DRAINING",
+                             "CLOSE CLOSING", "FORCE CLOSING", "FORCE CLOSING", "FORCE CLOSING",
+                             "ERROR DRAINING"},
+    [NINJA_PATH_CLOSING] = {"NOTHING CLOSING", "ERROR CLOSING", "REACCEPT CLOSING",
                             "NOTHING CLOSING", "NOTHING CLOSING", "NOTHING CLOSING",
-                            "NOTHING CLOSING", "NOTHING CLOSING", "ERROR CLOSING",
-                            "NOTHING CLOSING", "NOTHING CLOSING", "ERROR CLOSING", "FINISH CLOSED"},
+                            "NOTHING CLOSING", "NOTHING CLOSING", "NOTHING CLOSING",
+                            "ERROR CLOSING", "NOTHING CLOSING", "NOTHING CLOSING", "ERROR CLOSING",
+                            "FINISH CLOSED"},
 };
 
 static void table_says_what_the_protocol_says(void **state)
@@ -61,22 +71,27 @@ static void table_says_what_the_protocol_says(void **state)
     }
 }
 
-/* Brings the rig's path into `state` as the protocol would. */
+/* Brings the rig's path into `state` as the protocol would; turns come by their event only. */
 static void enter(enum ninja_path_state state)
 {
     struct ninja_path *path = rig->path;
-    static const enum ninja_path_event ways[NINJA_PATH_STATES][4] = {
-        [NINJA_PATH_OFFERED] = {NINJA_PATH_START},
-        [NINJA_PATH_ACCEPTED] = {NINJA_PATH_OFFER},
-        [NINJA_PATH_PROBING] = {NINJA_PATH_START, NINJA_PATH_ACCEPT},
-        [NINJA_PATH_OPEN] = {NINJA_PATH_START, NINJA_PATH_ACCEPT, NINJA_PATH_ECHO},
-        [NINJA_PATH_DRAINING] = {NINJA_PATH_START, NINJA_PATH_ACCEPT, NINJA_PATH_ECHO,
-                                 NINJA_PATH_RELEASE},
-        [NINJA_PATH_CLOSING] = {NINJA_PATH_START, NINJA_PATH_ACCEPT, NINJA_PATH_FAILED},
+    static const enum ninja_path_event ways[NINJA_PATH_STATES][5] = {
+        [NINJA_PATH_WAITING] = {NINJA_PATH_START},
+        [NINJA_PATH_ASKED] = {NINJA_PATH_OFFER},
+        [NINJA_PATH_OFFERED] = {NINJA_PATH_START, NINJA_PATH_TURN},
+        [NINJA_PATH_ACCEPTED] = {NINJA_PATH_OFFER, NINJA_PATH_TURN},
+        [NINJA_PATH_PROBING] = {NINJA_PATH_START, NINJA_PATH_TURN, NINJA_PATH_ACCEPT},
+        [NINJA_PATH_OPEN] = {NINJA_PATH_START, NINJA_PATH_TURN, NINJA_PATH_ACCEPT, NINJA_PATH_ECHO},
+        [NINJA_PATH_DRAINING] = {NINJA_PATH_START, NINJA_PATH_TURN, NINJA_PATH_ACCEPT,
+                                 NINJA_PATH_ECHO, NINJA_PATH_RELEASE},
+        [NINJA_PATH_CLOSING] = {NINJA_PATH_START, NINJA_PATH_TURN, NINJA_PATH_ACCEPT,
+                                NINJA_PATH_FAILED},
     };
-    static const unsigned steps[NINJA_PATH_STATES] = {0, 1, 1, 2, 3, 4, 3};
+    static const unsigned steps[NINJA_PATH_STATES] = {0, 1, 1, 2, 2, 3, 4, 5, 4};
 
+    rig->core->config.handshakes = 0;
     path->peer_up = true;
+    path->wanted = true;
     path->offer.generation = 9;
     path->offer.nonce = 99;
     rig->device.slow_close = state == NINJA_PATH_CLOSING;
@@ -101,6 +116,13 @@ static void check_effects(enum ninja_path_action action, enum ninja_path_state b
     case NINJA_PATH_DO_NOTHING:
         assert_int_equal(path->state, before);
         assert_int_equal(rig->device.opened + rig->device.closed, 0);
+        break;
+    case NINJA_PATH_DO_QUEUE:
+        assert_int_equal(path->turn.state, NINJA_TURN_WAITING);
+        assert_int_equal(rig->device.prepared + rig->device.opened, 0);
+        break;
+    case NINJA_PATH_DO_LEAVE:
+        assert_int_equal(path->turn.state, NINJA_TURN_NONE);
         break;
     case NINJA_PATH_DO_OFFER:
         assert_int_equal(rig_messages(NINJA_MESSAGE_OFFER), 1);
@@ -157,7 +179,7 @@ static void check_effects(enum ninja_path_action action, enum ninja_path_state b
             assert_true(path->open_again);
         } else {
             assert_int_equal(rig->device.closed, 1);
-            assert_int_equal(path->state, NINJA_PATH_ACCEPTED);
+            assert_int_equal(path->state, NINJA_PATH_ASKED);
             assert_int_equal(path->generation, 9);
         }
         break;
@@ -215,6 +237,7 @@ static void refused_endpoint_falls_back_to_closed(void **state)
 {
     rig_create(1);
     rig->path->peer_up = true;
+    rig->path->wanted = true;
     rig->device.refuse_open = true;
     ninja_path_handle(rig->path, NINJA_PATH_START);
     ninja_path_handle(rig->path, NINJA_PATH_ACCEPT);
@@ -233,6 +256,7 @@ static void refused_preparation_falls_back_to_closed(void **state)
     for (unsigned i = 0; i < 2; i++) {
         rig_create(1);
         rig->path->peer_up = true;
+        rig->path->wanted = true;
         rig->device.refuse_prepare = true;
         ninja_path_handle(rig->path, events[i]);
         assert_int_equal(rig->path->state, NINJA_PATH_CLOSED);

@@ -36,10 +36,10 @@ struct rank {
     long number;
     pid_t pid;
     struct symvirt_requester *requester; /* NULL: not reached, or finished */
-    uint64_t op;
-    double seconds; /* until it ended */
-    json_t *result; /* its result message; NULL: none came */
-    int error;      /* errno when there is no result */
+    uint64_t op;                         /* the last request */
+    double seconds;                      /* until it ended */
+    json_t *result;                      /* its result message; NULL: none came, or not all of it */
+    int error;                           /* errno when there is no result */
 };
 
 struct rank_list {
@@ -310,13 +310,56 @@ static void find_ranks(struct rank_list *list, const struct options *options)
 }
 
 /* Ends the wait for 'rank': with its result, or with an error. */
-static void rank_finish(struct rank *rank, json_t *result, int error, double seconds)
+static void rank_finish(struct rank *rank, int error, double seconds)
 {
-    rank->result = result;
+    if (error) {
+        json_decref(rank->result);
+        rank->result = NULL;
+    }
     rank->error = error;
     rank->seconds = seconds;
     symvirt_requester_destroy(rank->requester);
     rank->requester = NULL;
+}
+
+static json_t *told_status(const struct rank *rank)
+{
+    return json_object_get(json_object_get(rank->result, "detail"), "status");
+}
+
+static size_t links_told(const struct rank *rank)
+{
+    return json_array_size(json_object_get(told_status(rank), "links"));
+}
+
+/* Keeps a result, or adds a further page of links to the one that is kept. */
+static void rank_take(struct rank *rank, json_t *message)
+{
+    const json_t *page;
+
+    if (!rank->result) {
+        rank->result = message;
+        return;
+    }
+    page = json_object_get(json_object_get(message, "detail"), SYMVIRT_STATUS_DETAILS);
+    json_array_extend(json_object_get(told_status(rank), "links"), json_object_get(page, "links"));
+    json_decref(message);
+}
+
+/* A status with many links comes in pages: asks for the next one if 'rank' has told more of them
+ * than before. Returns 0 if that was all, 1 if a page will come, or a negative errno. */
+static int rank_ask_more(struct rank *rank, size_t before)
+{
+    size_t links = links_told(rank);
+    json_t *message;
+    int rc;
+
+    if (links == before || links >= symvirt_message_number(told_status(rank), "links_total", 0))
+        return 0;
+    message = symvirt_message_details_request(0, links);
+    rc = symvirt_requester_send(rank->requester, message, &rank->op);
+    json_decref(message);
+    return rc ? rc : 1;
 }
 
 /* Takes what has come from 'rank'. */
@@ -330,13 +373,20 @@ static void rank_receive(struct rank *rank, double seconds)
 
         if (!symvirt_message_check(message, &type) && type == SYMVIRT_RESULT &&
             symvirt_message_op(message) == rank->op) {
-            rank_finish(rank, message, 0, seconds);
-            return;
+            size_t before = links_told(rank);
+
+            rank_take(rank, message);
+            rc = rank_ask_more(rank, before);
+            if (rc <= 0) {
+                rank_finish(rank, -rc, seconds);
+                return;
+            }
+        } else {
+            json_decref(message);
         }
-        json_decref(message);
     }
     if (rc != -EAGAIN)
-        rank_finish(rank, NULL, -rc, seconds);
+        rank_finish(rank, -rc, seconds);
 }
 
 /* Waits for the results of all ranks until the time limit. */
@@ -358,7 +408,7 @@ static void collect_results(struct rank_list *list, double timeout_s)
 
             polled[i] = (struct pollfd){.fd = -1, .events = POLLIN};
             if (rank->requester && left <= 0)
-                rank_finish(rank, NULL, ETIMEDOUT, timeout_s);
+                rank_finish(rank, ETIMEDOUT, timeout_s);
             if (rank->requester) {
                 polled[i].fd = symvirt_requester_fd(rank->requester);
                 waiting++;
@@ -396,7 +446,7 @@ static const char *rank_message(const struct rank *rank)
 
 static void print_line(const struct rank *rank, const struct options *options)
 {
-    json_t *status = json_object_get(json_object_get(rank->result, "detail"), "status");
+    json_t *status = told_status(rank);
     char *status_text = status ? json_dumps(status, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     const char *message = rank_message(rank);
 

@@ -358,10 +358,11 @@ netns_rankctl() {
     "$netns_top/symvirt/ninja-rankctl" --dir "$netns_control" "$@"
 }
 
-# True if the links between the hosts of all ranks are on transport $1.
+# True if the links between the hosts are on transport $1. Ranks are placed by turns, so those of one host are all even or
+# all odd; their links among themselves carry nothing where shared memory does.
 netns_links_are_on() {
-    netns_rankctl status --json | jq -e "[.. | .links? // empty | .[] | .transport] |
-        length >= 2 and all(.[]; . == \"$1\")" >/dev/null
+    netns_rankctl status --json | jq -e "[.. | objects | select(has(\"links\")) | .rank as \$me | .links[] |
+        select(.rank % 2 != \$me % 2) | .transport] | length >= 2 and all(.[]; . == \"$1\")" >/dev/null
 }
 
 # Prints the pids of the ranks of program $1 on host $2.

@@ -12,7 +12,7 @@ check "the job is on verbs" until_true 90 links_are_on ib0
 in_vm node1 'ibv_asyncwatch -d rxe0 >/dev/null 2>&1 & echo $! >/tmp/holder; sleep 1'
 begin=$SECONDS
 ctl node1 release ib0 --mac "$mac" >"$NINJA_LAB_STATE/refused" 2>&1 && fail "released although it is held"
-check "the holder is named" grep -q ibv_asyncwatch "$NINJA_LAB_STATE/refused"
+grep -q ibv_asyncwatch "$NINJA_LAB_STATE/refused" || fail "the holder is not named: $(cat "$NINJA_LAB_STATE/refused")"
 check_between "seconds until refused" $((SECONDS - begin)) 0 12
 check "the job is on verbs (again)" until_true 60 links_are_on ib0
 in_vm node1 'kill $(cat /tmp/holder)'

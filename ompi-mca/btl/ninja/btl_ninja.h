@@ -19,6 +19,7 @@ struct mca_btl_ninja_component_t {
     unsigned long retain_low;       /* parameters of a type that MCA knows */
     unsigned long retain_high;
     unsigned long inbox_limit;
+    unsigned long pool_limit;
     opal_free_list_t fragments; /* of mca_btl_ninja_fragment_t */
     mca_btl_base_module_error_cb_fn_t error_callback;
     bool fragments_made;

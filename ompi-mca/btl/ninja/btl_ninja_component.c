@@ -128,6 +128,10 @@ static int ninja_register_parameters(void)
         &config->release_limit_ms);
     unsigned_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
                        &config->open_limit_ms);
+    unsigned_parameter("handshakes",
+                       "New paths that are being opened at a time, by this rank and by its peers "
+                       "each; the others wait for their turn, busy links first",
+                       &config->handshakes);
     unsigned_parameter("retry",
                        "Milliseconds before a failed path is tried again; doubles up to 64 times",
                        &config->retry_ms);
@@ -147,6 +151,10 @@ static int ninja_register_parameters(void)
         "inbox_limit",
         "Bytes of messages per peer that are taken in while the application is outside MPI",
         config->inbox_limit, &mca_btl_ninja_component.inbox_limit);
+    bytes_parameter("pool_limit",
+                    "Bytes of memory for messages under way that are kept for the next ones although "
+                    "none is in use; what is not needed for a second is given back in any case",
+                    config->pool_limit, &mca_btl_ninja_component.pool_limit);
     (void)mca_base_component_var_register(
         MCA_BTL_NINJA_VERSION, "verbose",
         "0: errors only; 1: switches; 2: every event of every path; 3: connections",
@@ -210,6 +218,7 @@ static int start_core(bool threads)
     config.retain_low = mca_btl_ninja_component.retain_low;
     config.retain_high = mca_btl_ninja_component.retain_high;
     config.inbox_limit = mca_btl_ninja_component.inbox_limit;
+    config.pool_limit = mca_btl_ninja_component.pool_limit;
     snprintf(name, sizeof(name), "%u.%u", (unsigned)self.jobid, (unsigned)self.vpid);
     rc = ninja_core_create(&core, &config, &callbacks, (uint64_t)self.jobid << 32 | self.vpid, name,
                            why, sizeof(why));

@@ -304,45 +304,49 @@ void ninja_core_frame_free(struct ninja_core *core, struct ninja_frame *frame)
     ninja_gate_leave(&core->gate);
 }
 
+/* The payload at `place` becomes part of the inline payload: the frame keeps a copy. */
+static void take_in(struct ninja_frame *frame)
+{
+    if (frame->place_length > 0)
+        memcpy(frame->data + frame->inline_length, frame->place, frame->place_length);
+    frame->inline_length += frame->place_length;
+    frame->place = NULL;
+    frame->place_length = 0;
+}
+
+/*
+ * Sends a frame that has room for its payload at `place`, and keeps a copy of it. A large one is
+ * copied after the write, while the peer receives, if the transport lets it move then.
+ */
+static void send_kept(struct ninja_link *link, struct ninja_frame *frame)
+{
+    bool late = frame->place_length >= NINJA_COPY_LATE_BYTES &&
+                link->send_path->transport->ops->frames_can_move && !link->core->fault.on;
+
+    if (!late)
+        take_in(frame);
+    ninja_link_send(link, frame, NULL, NULL);
+    if (late)
+        take_in(frame);
+}
+
 bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t tag,
                      ninja_complete_fn complete, void *context)
 {
     struct ninja_core *core = link->core;
+    bool has_room = frame->place_length <= frame->room - frame->inline_length;
     bool at_once;
 
     ninja_gate_enter(&core->gate);
     frame->header.type = NINJA_FRAME_DATA;
     frame->header.tag = tag;
-    at_once = frame->place_length == 0 && ninja_link_below_mark(link);
-    ninja_link_send(link, frame, at_once ? NULL : complete, context);
+    at_once = has_room && ninja_link_below_mark(link);
+    if (at_once)
+        send_kept(link, frame);
+    else
+        ninja_link_send(link, frame, complete, context);
     ninja_gate_leave(&core->gate);
     return at_once;
-}
-
-/* From here on, a write is begun before the payload is copied: the peer receives meanwhile. */
-#define COPY_LATE_BYTES 4096
-
-/* Sends a frame with room for `header` and `data`, of which it keeps a copy. The gate is held. */
-static void send_copy(struct ninja_link *link, struct ninja_frame *frame, const void *header,
-                      size_t header_size, const void *data, size_t size)
-{
-    bool late = size >= COPY_LATE_BYTES && link->send_path->transport->ops->frames_can_move &&
-                !link->core->fault.on;
-
-    memcpy(frame->data, header, header_size);
-    frame->inline_length = (uint32_t)header_size;
-    if (late) {
-        frame->place = data;
-        frame->place_length = (uint32_t)size;
-        ninja_link_send(link, frame, NULL, NULL);
-        frame->place = NULL;
-        frame->place_length = 0;
-    }
-    if (size > 0)
-        memcpy(frame->data + header_size, data, size);
-    frame->inline_length += (uint32_t)size;
-    if (!late)
-        ninja_link_send(link, frame, NULL, NULL);
 }
 
 int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *header,
@@ -358,9 +362,13 @@ int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *heade
     else if ((frame = ninja_frame_new(&core->pool, header_size + size)) == NULL)
         rc = -ENOMEM;
     if (rc == 0) {
+        memcpy(frame->data, header, header_size);
+        frame->inline_length = (uint32_t)header_size;
+        frame->place = data;
+        frame->place_length = (uint32_t)size;
         frame->header.type = NINJA_FRAME_DATA;
         frame->header.tag = tag;
-        send_copy(link, frame, header, header_size, data, size);
+        send_kept(link, frame);
     }
     ninja_gate_leave(&core->gate);
     return rc;

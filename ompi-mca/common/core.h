@@ -51,6 +51,10 @@ struct ninja_config {
 #define NINJA_AGENT_NONE      "none"
 #define NINJA_CONGESTION_AUTO "auto"
 
+/* Payloads of this size and more may be given to ninja_core_send() in place, in a frame with room
+ * for them: a write is begun before they are copied. */
+#define NINJA_COPY_LATE_BYTES 4096
+
 /* What the core calls; always by a thread of the upper layer, never by the control thread. */
 struct ninja_callbacks {
     /* A message has arrived on `link` with `tag`. `payload` is valid during the call. */
@@ -192,8 +196,10 @@ NINJA_API struct ninja_frame *ninja_core_frame_new(struct ninja_core *core, size
 NINJA_API void ninja_core_frame_free(struct ninja_core *core, struct ninja_frame *frame);
 
 /*
- * Sends a frame made by ninja_core_frame_new() with `tag`. Returns true if it is complete at once
- * (copied, below the mark): then `complete` is not called. Takes the gate itself.
+ * Sends a frame made by ninja_core_frame_new() with `tag`. What is at frame->place is copied, if the
+ * frame was made with room for it and the link is below its low mark. Returns true if the frame is
+ * complete at once (nothing is left in place, below the mark): then `complete` is not called. Takes
+ * the gate itself.
  */
 NINJA_API bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t tag,
                                ninja_complete_fn complete, void *context);

@@ -187,7 +187,8 @@ static mca_btl_base_descriptor_t *ninja_prepare_src(mca_btl_base_module_t *btl,
                                                     uint8_t order, size_t reserve, size_t *size,
                                                     uint32_t flags)
 {
-    bool in_place = !opal_convertor_need_buffers(convertor) && *size + reserve > COPY_MAX;
+    bool contiguous = !opal_convertor_need_buffers(convertor);
+    bool in_place = contiguous && *size + reserve > COPY_MAX;
     mca_btl_ninja_fragment_t *fragment;
 
     if (*size + reserve > btl->btl_max_send_size)
@@ -195,12 +196,13 @@ static mca_btl_base_descriptor_t *ninja_prepare_src(mca_btl_base_module_t *btl,
     fragment = make_fragment(endpoint, in_place ? reserve : reserve + *size, flags);
     if (fragment == NULL)
         return NULL;
-    if (in_place) {
+    if (in_place || (contiguous && *size >= NINJA_COPY_LATE_BYTES)) {
         struct iovec piece = {.iov_base = NULL, .iov_len = *size};
         uint32_t count = 1;
         size_t packed = *size;
 
         (void)opal_convertor_pack(convertor, &piece, &count, &packed);
+        fragment->segments[0].seg_len = reserve;
         fragment->segments[1].seg_addr.pval = piece.iov_base;
         fragment->segments[1].seg_len = packed;
         fragment->base.des_segment_count = 2;

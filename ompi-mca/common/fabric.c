@@ -469,7 +469,8 @@ uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
         struct ninja_fabric *fabric = &core->fabrics[i];
 
         if (fabric->lost[0] != '\0') {
-            ninja_fabric_break(fabric, fabric->lost, 0);
+            /* If the loss was injected, nobody else says when the device is back. */
+            ninja_fabric_break(fabric, fabric->lost, core->fault.on ? core->fault.gone_ms : 0);
             fabric->lost[0] = '\0';
         }
         if (fabric->state == NINJA_FABRIC_RELEASING) {

@@ -41,8 +41,9 @@ struct ninja_fault_path {
  * ------------------------------------------------------------------------------------------------
  */
 
-static const char *const names[NINJA_FAULT_KINDS] = {"kill",  "reset",   "drop",
-                                                     "delay", "reorder", "duplicate"};
+static const char *const names[NINJA_FAULT_KINDS] = {"kill",    "reset",     "drop", "delay",
+                                                     "reorder", "duplicate", "post", "completion",
+                                                     "queue",   "fatal"};
 
 const char *ninja_fault_name(enum ninja_fault_kind kind)
 {
@@ -90,8 +91,8 @@ int ninja_fault_parse(struct ninja_fault *fault, const char *text, char *why, si
             !set_key(fault, text, (size_t)(equals - text), value)) {
             snprintf(why, why_size,
                      "fault '%s' is not understood: write KEY=NUMBER,... with drop, duplicate, "
-                     "delay, reorder, reset, kill (one of so many frames), hold, gone "
-                     "(milliseconds), seed",
+                     "delay, reorder, reset, kill, post, completion, queue, fatal (one of so many "
+                     "frames), hold, gone (milliseconds), seed",
                      text);
             return -EINVAL;
         }
@@ -242,6 +243,14 @@ static void plan_break(struct ninja_path *path, enum ninja_fault_kind kind, uint
     ninja_core_wake_control(core);
 }
 
+/* Whether `kind` can befall what is sent on `path`. */
+static bool applies(const struct ninja_path *path, enum ninja_fault_kind kind)
+{
+    if (kind == NINJA_FAULT_KILL)
+        return path->fabric != NULL;
+    return kind < NINJA_FAULT_POST || path->transport->ops->inject != NULL;
+}
+
 /* Draws the lot of `frame` and does what it says. Returns the frame to be sent now, or NULL if it
  * is lost or held back. */
 static struct ninja_frame *inflict(struct ninja_path *path, struct ninja_frame *frame)
@@ -258,7 +267,7 @@ static struct ninja_frame *inflict(struct ninja_path *path, struct ninja_frame *
         frame->attempts++;
     else
         kind = NINJA_FAULT_NONE; /* lots would not change any more */
-    if (kind == NINJA_FAULT_NONE || (kind == NINJA_FAULT_KILL && path->fabric == NULL))
+    if (kind == NINJA_FAULT_NONE || !applies(path, kind))
         return frame;
     milliseconds = 1 + (unsigned)(random >> 32) % fault->hold_ms;
     fault->injected[kind]++;
@@ -283,6 +292,12 @@ static struct ninja_frame *inflict(struct ninja_path *path, struct ninja_frame *
         break;
     case NINJA_FAULT_DUPLICATE:
         (void)put_aside(path, frame, 1 + (unsigned)random % DISTANCE_MAX, milliseconds);
+        return frame;
+    case NINJA_FAULT_POST:
+    case NINJA_FAULT_COMPLETION:
+    case NINJA_FAULT_QUEUE:
+    case NINJA_FAULT_FATAL:
+        path->transport->ops->inject(path, kind);
         return frame;
     default:
         plan_break(path, kind, random);

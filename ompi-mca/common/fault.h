@@ -30,6 +30,11 @@ enum ninja_fault_kind {
     NINJA_FAULT_DELAY,     /* the frame and all behind it wait */
     NINJA_FAULT_REORDER,   /* the frame is overtaken by later ones */
     NINJA_FAULT_DUPLICATE, /* the frame is sent twice */
+    /* Done inside the transport, if it can (inject() in transport.h): */
+    NINJA_FAULT_POST,       /* the device does not take the next request of the path */
+    NINJA_FAULT_COMPLETION, /* the next completion of the path has an error */
+    NINJA_FAULT_QUEUE,      /* the device says that a queue of all paths failed */
+    NINJA_FAULT_FATAL,      /* the device says that it failed */
     NINJA_FAULT_KINDS,
     NINJA_FAULT_NONE = NINJA_FAULT_KINDS
 };

@@ -45,11 +45,14 @@ static void on_received(struct verbs_transport *transport, const struct ibv_wc *
 {
     unsigned index = (unsigned)(completion->wr_id >> 1);
     struct verbs_path *vp = verbs_path_find(transport, completion->qp_num);
+    enum ibv_wc_status status = completion->status;
 
-    if (completion->status == IBV_WC_SUCCESS && vp != NULL)
+    if (vp != NULL)
+        status = verbs_status(vp, status);
+    if (status == IBV_WC_SUCCESS && vp != NULL)
         verbs_receive_message(vp, verbs_receive_buffer(transport, index), completion->byte_len);
     else if (vp != NULL)
-        verbs_path_fail(vp, -EIO, ibv_wc_status_str(completion->status));
+        verbs_path_fail(vp, -EIO, ibv_wc_status_str(status));
     verbs_receive_again(transport, index);
 }
 
@@ -186,6 +189,13 @@ static void look_for_events(struct verbs_transport *transport)
                   ibv_event_type_str(event.event_type));
         handle_event(transport, &event);
         ibv_ack_async_event(&event);
+    }
+    if (transport->inject_event) {
+        event = (struct ibv_async_event){.event_type = transport->injected_event};
+        transport->inject_event = false;
+        ninja_log(transport->base.core, 2, "%s: %s (injected)", transport->device_name,
+                  ibv_event_type_str(event.event_type));
+        handle_event(transport, &event);
     }
     look_for_device(transport);
 }
@@ -453,4 +463,5 @@ const struct ninja_transport_ops ninja_transport_verbs = {
     .path_pump = verbs_path_pump,
     .path_close = verbs_path_close,
     .progress = verbs_progress,
+    .inject = verbs_path_inject,
 };

@@ -174,9 +174,11 @@ struct verbs_path {
     struct verbs_partial partial;
     struct verbs_held *held_head, *held_tail;
     bool pumping;
-    bool placing; /* something writes to its place: the core knows one landing per path */
-    bool stopped; /* CLOSING: in ERROR, nothing more arrives */
-    bool failed;  /* the core has been told, or will be */
+    bool placing;          /* something writes to its place: the core knows one landing per path */
+    bool stopped;          /* CLOSING: in ERROR, nothing more arrives */
+    bool failed;           /* the core has been told, or will be */
+    bool refuse_post;      /* fault injection: the next request is not taken */
+    bool spoil_completion; /* fault injection: the next completion has an error */
     int error;
     char why[96];
 };
@@ -217,6 +219,8 @@ struct verbs_transport {
     bool lost;                         /* the core knows that the device is gone */
     int timer_fd;                      /* looks whether the device is still there */
     unsigned looks;                    /* so many more */
+    bool inject_event;                 /* fault injection: this event comes next */
+    enum ibv_event_type injected_event;
 
     unsigned char *memory; /* of all buffers: first those to receive, then those to send */
     size_t memory_size;
@@ -298,6 +302,17 @@ struct verbs_path *verbs_path_find(const struct verbs_transport *transport, uint
 
 /* Does what was put off; called by progress() only. */
 void verbs_tasks_run(struct verbs_transport *transport);
+
+void verbs_path_inject(struct ninja_path *path, enum ninja_fault_kind kind);
+
+/* The status of a completion of `vp`, as the device told it or as fault injection has it. */
+static inline enum ibv_wc_status verbs_status(struct verbs_path *vp, enum ibv_wc_status status)
+{
+    if (!vp->spoil_completion)
+        return status;
+    vp->spoil_completion = false;
+    return IBV_WC_GENERAL_ERR;
+}
 
 /* `vp` is broken: the core hears it once. */
 void verbs_path_fail(struct verbs_path *vp, int error, const char *why);

@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fault.h"
 #include "frame.h"
 
 /* The longest address of a transport, in bytes, that fits into an offer. */
@@ -114,9 +115,16 @@ struct ninja_transport_ops {
 
     /*
      * From now on, while core->announced, event_fd tells of everything that arrives; at other times
-     * the application polls, and what only makes events may be left out. May be NULL: it always does.
+     * the application polls, and what only makes events may be left out. May be NULL: it always
+     * does.
      */
     void (*announce)(struct ninja_transport *transport);
+
+    /*
+     * Fault injection: from here on the transport behaves as if its device had done `kind`
+     * (NINJA_FAULT_POST and those after it), once. NULL: its device has no such faults.
+     */
+    void (*inject)(struct ninja_path *path, enum ninja_fault_kind kind);
 };
 
 extern const struct ninja_transport_ops ninja_transport_tcp;
@@ -156,8 +164,8 @@ void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header 
 void ninja_path_failed(struct ninja_path *path, int error, const char *why);
 
 /*
- * The device of `transport` is gone for good; `why` for the log. Its paths fail, and the core closes
- * it as soon as none is left, so that nothing holds up the removal of the device.
+ * The device of `transport` is gone for good; `why` for the log. Its paths fail, and the core
+ * closes it as soon as none is left, so that nothing holds up the removal of the device.
  */
 void ninja_transport_lost(struct ninja_transport *transport, const char *why);
 

@@ -195,6 +195,27 @@ void verbs_path_fail(struct verbs_path *vp, int error, const char *why)
     add_task(vp, VERBS_TASK_FAIL);
 }
 
+void verbs_path_inject(struct ninja_path *path, enum ninja_fault_kind kind)
+{
+    struct verbs_path *vp = path->transport_data;
+    struct verbs_transport *transport = vp->transport;
+    uint64_t one = 1;
+
+    switch (kind) {
+    case NINJA_FAULT_POST:
+        vp->refuse_post = true;
+        break;
+    case NINJA_FAULT_COMPLETION:
+        vp->spoil_completion = true;
+        break;
+    default:
+        transport->injected_event =
+            kind == NINJA_FAULT_QUEUE ? IBV_EVENT_CQ_ERR : IBV_EVENT_DEVICE_FATAL;
+        transport->inject_event = true;
+        (void)!write(transport->kick_fd, &one, sizeof(one));
+    }
+}
+
 void verbs_path_pump(struct ninja_path *path)
 {
     struct verbs_path *vp = path->transport_data;

@@ -107,7 +107,8 @@ static void post(struct verbs_operation *operation, struct ibv_send_wr *request)
     int rc;
 
     request->wr_id = (uintptr_t)operation;
-    rc = ibv_post_send(vp->queue_pair, request, &bad);
+    rc = vp->refuse_post ? EIO : ibv_post_send(vp->queue_pair, request, &bad);
+    vp->refuse_post = false;
     if (rc == 0)
         count_requests(vp, 1);
     else
@@ -457,6 +458,7 @@ void verbs_operation_done(struct verbs_operation *operation, enum ibv_wc_status 
     struct verbs_path *vp = operation->owner;
 
     count_requests(vp, -1);
+    status = verbs_status(vp, status);
     if (status != IBV_WC_SUCCESS)
         verbs_path_fail(vp, -EIO, ibv_wc_status_str(status));
     if (operation->kind == VERBS_READ) {

@@ -274,6 +274,44 @@ static void lifeline_is_not_killed(void **state)
     tick_after(7);
 }
 
+static enum ninja_fault_kind injected[4];
+static unsigned injected_count;
+
+static void note_injected(struct ninja_path *path, enum ninja_fault_kind kind)
+{
+    assert_ptr_equal(path, rig->path);
+    assert_true(injected_count < 4);
+    injected[injected_count++] = kind;
+}
+
+/* Those of the device are the transport's business; the frame leaves as always. */
+static void faults_of_the_device_are_left_to_the_transport(void **state)
+{
+    static const char *const names[] = {"post=1", "completion=1", "queue=1", "fatal=1"};
+    struct ninja_transport_ops able = *rig->device.base.ops;
+    struct ninja_transport *transport;
+
+    open_path();
+    transport = rig->path->transport;
+    able.inject = note_injected;
+    injected_count = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        const struct ninja_transport_ops *unable = transport->ops;
+
+        faults(names[i]);
+        assert_true(rig_send(8));
+        assert_int_equal(injected_count, i); /* this transport has no such faults */
+        assert_int_equal(rig->core->fault.injected[NINJA_FAULT_POST + i], 0);
+        transport->ops = &able;
+        assert_true(rig_send(8));
+        transport->ops = unable;
+        assert_int_equal(injected_count, i + 1);
+        assert_int_equal(injected[i], NINJA_FAULT_POST + i);
+        assert_int_equal(rig->core->fault.injected[NINJA_FAULT_POST + i], 1);
+    }
+    assert_int_equal(rig->device.count, 8);
+}
+
 static void what_is_held_back_goes_with_its_path(void **state)
 {
     open_path();
@@ -307,6 +345,7 @@ int main(void)
         TEST(reset_breaks_the_path_of_the_frame),
         TEST(kill_takes_the_fabric_and_brings_it_back),
         TEST(lifeline_is_not_killed),
+        TEST(faults_of_the_device_are_left_to_the_transport),
         TEST(what_is_held_back_goes_with_its_path),
     };
 

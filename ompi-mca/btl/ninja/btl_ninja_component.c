@@ -110,7 +110,9 @@ static int ninja_register_parameters(void)
         "Fault injection, for tests, as KEY=NUMBER,...; off by default. One of so many frames "
         "meets "
         "the fault: drop (lost, then its path breaks), duplicate, delay, reorder, reset (its path "
-        "breaks), kill (the device of its fabric is gone). hold: longest delay in milliseconds "
+        "breaks), kill (the device of its fabric is gone); over verbs also post (a request is not "
+        "taken), completion (one ends with an error), queue, fatal (the device says that a queue "
+        "of all paths, or it itself, failed). hold: longest delay in milliseconds "
         "(20); gone: milliseconds after which a killed device is back (500; 0: never); seed: of "
         "the choices (another one for each job; it is printed)",
         &config->fault);

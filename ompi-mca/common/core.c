@@ -319,6 +319,32 @@ bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t
     return at_once;
 }
 
+/* From here on, a write is begun before the payload is copied: the peer receives meanwhile. */
+#define COPY_LATE_BYTES 4096
+
+/* Sends a frame with room for `header` and `data`, of which it keeps a copy. The gate is held. */
+static void send_copy(struct ninja_link *link, struct ninja_frame *frame, const void *header,
+                      size_t header_size, const void *data, size_t size)
+{
+    bool late = size >= COPY_LATE_BYTES && link->send_path->transport->ops->frames_can_move &&
+                !link->core->fault.on;
+
+    memcpy(frame->data, header, header_size);
+    frame->inline_length = (uint32_t)header_size;
+    if (late) {
+        frame->place = data;
+        frame->place_length = (uint32_t)size;
+        ninja_link_send(link, frame, NULL, NULL);
+        frame->place = NULL;
+        frame->place_length = 0;
+    }
+    if (size > 0)
+        memcpy(frame->data + header_size, data, size);
+    frame->inline_length += (uint32_t)size;
+    if (!late)
+        ninja_link_send(link, frame, NULL, NULL);
+}
+
 int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *header,
                          size_t header_size, const void *data, size_t size)
 {
@@ -332,13 +358,9 @@ int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *heade
     else if ((frame = ninja_frame_new(&core->pool, header_size + size)) == NULL)
         rc = -ENOMEM;
     if (rc == 0) {
-        memcpy(frame->data, header, header_size);
-        if (size > 0)
-            memcpy(frame->data + header_size, data, size);
-        frame->inline_length = (uint32_t)(header_size + size);
         frame->header.type = NINJA_FRAME_DATA;
         frame->header.tag = tag;
-        ninja_link_send(link, frame, NULL, NULL);
+        send_copy(link, frame, header, header_size, data, size);
     }
     ninja_gate_leave(&core->gate);
     return rc;

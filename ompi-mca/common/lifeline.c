@@ -311,6 +311,7 @@ static void lifeline_announce(struct ninja_transport *transport)
 static const struct ninja_transport_ops lifeline_ops = {
     .name = "lifeline",
     .landing_can_cancel = true,
+    .frames_can_move = true,
     .path_pump = lifeline_pump,
     .progress = lifeline_progress,
     .announce = lifeline_announce,

@@ -240,8 +240,12 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
     if (__builtin_expect(link->dormant, false))
         ninja_paths_wake(link);
-    if (!gather(link, frame))
-        ninja_link_pump(link);
+    if (gather(link, frame))
+        return;
+    ninja_link_pump(link);
+    /* The time that the write took is no gap. */
+    if (link->burst >= BURST_FRAMES)
+        link->burst_at_ns = ninja_now_ns();
 }
 
 int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size)

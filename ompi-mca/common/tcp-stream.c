@@ -22,9 +22,6 @@
  * switch. */
 #define BATCH_BYTES (256U * 1024U)
 
-/* A peer with a shorter round trip is near. */
-#define NEAR_US 1000
-
 void ninja_tcp_stream_want(struct ninja_tcp_stream *stream, bool write)
 {
     struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = stream};
@@ -192,6 +189,7 @@ static void end_frame(struct ninja_tcp_stream *stream, const void *payload)
 
     stream->in_payload = false;
     stream->header_have = 0;
+    stream->large = header.length > stream->segment;
     stream->moved++;
     if (stream->landing == NINJA_LANDING_PLACE)
         ninja_path_placed(stream->path, &header);
@@ -463,37 +461,6 @@ struct ninja_path *ninja_tcp_stream_path(const struct ninja_tcp_stream *stream)
 struct ninja_tcp *ninja_tcp_stream_owner(const struct ninja_tcp_stream *stream)
 {
     return stream->tcp;
-}
-
-/*
- * BBR spreads what it sends over time by a timer. Within one building there is no queue to be
- * spared, and pacing costs most of the bandwidth (docs/speed.md).
- */
-static bool paces(const struct ninja_tcp_stream *stream)
-{
-    char name[16] = "";
-    socklen_t size = sizeof(name) - 1;
-
-    return getsockopt(stream->fd, IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0 &&
-           strncmp(name, "bbr", 3) == 0;
-}
-
-void ninja_tcp_stream_tune(struct ninja_tcp_stream *stream)
-{
-    const char *wanted = stream->tcp->transport.core->config.congestion;
-    struct tcp_info info;
-    socklen_t size = sizeof(info);
-
-    if (strcmp(wanted, NINJA_CONGESTION_AUTO) == 0) {
-        if (!paces(stream) || getsockopt(stream->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-            info.tcpi_rtt >= NEAR_US)
-            return;
-        wanted = "reno"; /* every kernel has it, and every user may choose it */
-    }
-    if (wanted[0] != '\0' &&
-        setsockopt(stream->fd, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) != 0)
-        ninja_log(stream->tcp->transport.core, 1, "TCP congestion control '%s' cannot be had: %s",
-                  wanted, strerror(errno));
 }
 
 void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,

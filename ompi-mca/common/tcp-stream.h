@@ -30,6 +30,7 @@ struct ninja_tcp_stream {
     struct ninja_path *path;       /* NULL while ACCEPTED */
     int fd;
     enum ninja_tcp_state state;
+    uint32_t segment;  /* payload that one segment carries besides a header */
     int error;         /* met while sending: the reader reports it */
     bool want_write;   /* the socket is full or not connected: EPOLLOUT is awaited */
     bool watched;      /* in the epoll set; not while it is `hot` and the application polls */
@@ -47,6 +48,7 @@ struct ninja_tcp_stream {
     struct ninja_frame_header header; /* of the frame that arrives */
     size_t header_have;
     bool in_payload;
+    bool large;   /* the last frame came in several segments */
     bool waiting; /* the header is whole, but the link cannot take the frame now */
     enum ninja_landing landing;
     unsigned char *place; /* PLACE: where the payload begins */
@@ -61,8 +63,11 @@ struct ninja_tcp_stream {
 struct ninja_tcp_stream *ninja_tcp_stream_new(struct ninja_tcp *tcp, int fd,
                                               enum ninja_tcp_state state, int *error);
 
-/* `stream` is connected: chooses TCP's congestion control for it, by configuration and distance. */
-void ninja_tcp_stream_tune(struct ninja_tcp_stream *stream);
+/* A new socket that will listen or connect: gives it the congestion control to begin with. */
+void ninja_tcp_congestion_begin(struct ninja_tcp *tcp, int fd);
+
+/* `stream` is connected, and so it is known how far the peer is: gives a far one what suits it. */
+void ninja_tcp_congestion_settle(const struct ninja_tcp_stream *stream);
 
 /* Frees a dead stream. */
 void ninja_tcp_stream_free(struct ninja_tcp_stream *stream);

@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -62,6 +63,8 @@ int ninja_tcp_listen(struct ninja_tcp *tcp, const union ninja_tcp_address *addre
     tcp->listen_fd =
         socket(address->generic.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     tcp->buffer = malloc(NINJA_TCP_BUFFER);
+    if (tcp->listen_fd >= 0)
+        ninja_tcp_congestion_begin(tcp, tcp->listen_fd); /* whom it accepts inherits it */
     if (tcp->transport.event_fd < 0 || tcp->listen_fd < 0 || tcp->buffer == NULL ||
         bind(tcp->listen_fd, &address->generic, ninja_tcp_address_length(address)) != 0 ||
         listen(tcp->listen_fd, SOMAXCONN) != 0 ||
@@ -111,6 +114,7 @@ struct ninja_tcp_stream *ninja_tcp_connect(struct ninja_tcp *tcp, struct ninja_p
         *error = -errno;
         return NULL;
     }
+    ninja_tcp_congestion_begin(tcp, fd);
     /* From our own address: other interfaces may not survive a move. */
     source.v4.sin_port = 0;
     if ((source.generic.sa_family == address->generic.sa_family &&
@@ -164,8 +168,15 @@ static int say_hello(struct ninja_tcp_stream *stream)
 
 static void establish(struct ninja_tcp_stream *stream)
 {
+    int segment = 0;
+    socklen_t size = sizeof(segment);
+
+    (void)getsockopt(stream->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, &size);
+    stream->segment = segment > (int)sizeof(stream->header)
+                          ? (uint32_t)segment - (uint32_t)sizeof(stream->header)
+                          : 0;
     stream->state = NINJA_TCP_ESTABLISHED;
-    ninja_tcp_stream_tune(stream);
+    ninja_tcp_congestion_settle(stream);
     stream->header_have = 0;
     stream->in_payload = false;
 }
@@ -289,6 +300,7 @@ static void note_data(struct ninja_tcp_stream *stream)
     if (tcp->last != stream)
         cool_down(tcp);
     tcp->last = stream;
+    tcp->hot_is_dry = false;
     if (tcp->hot == NULL && ++tcp->streak >= HOT_STREAK)
         tcp->hot = stream;
 }
@@ -299,9 +311,13 @@ static unsigned read_hot(struct ninja_tcp *tcp)
     struct ninja_tcp_stream *stream = tcp->hot;
     unsigned moved = read_stream(stream);
 
+    if (tcp->hot != stream)
+        return moved;
+    tcp->hot_is_dry = moved == 0;
     /* While we look ourselves, each frame's wake-up of the epoll set would be for nothing. */
-    if (moved > 0 && stream->watched && tcp->hot == stream && !stream->want_write &&
-        !tcp->transport.core->announced)
+    if (stream->large)
+        ninja_tcp_stream_watch(stream, true);
+    else if (moved > 0 && stream->watched && !stream->want_write && !tcp->transport.core->announced)
         ninja_tcp_stream_watch(stream, false);
     return moved;
 }
@@ -363,6 +379,17 @@ static unsigned handle_waiting(struct ninja_tcp *tcp)
     return moved;
 }
 
+/*
+ * Whether to look at the hot stream without asking. Looking for nothing keeps its socket locked
+ * half of the time; then several segments that arrive are left to us, acknowledging them included,
+ * which otherwise the sender's processor does meanwhile. So large frames are waited for by the
+ * epoll set.
+ */
+static bool hot_is_next(const struct ninja_tcp *tcp)
+{
+    return tcp->hot != NULL && !(tcp->hot->large && tcp->hot_is_dry);
+}
+
 int ninja_tcp_progress(struct ninja_tcp *tcp)
 {
     struct epoll_event events[32];
@@ -371,9 +398,9 @@ int ninja_tcp_progress(struct ninja_tcp *tcp)
 
     if (tcp->some_wait)
         moved += handle_waiting(tcp);
-    if (tcp->hot != NULL) {
+    if (hot_is_next(tcp)) {
         moved += read_hot(tcp);
-        if (tcp->hot != NULL && tcp->writers == 0 && !tcp->transport.core->control_progress &&
+        if (hot_is_next(tcp) && tcp->writers == 0 && !tcp->transport.core->control_progress &&
             ++tcp->cold_passes < HOT_PASSES) {
             free_dead(tcp);
             return (int)moved;

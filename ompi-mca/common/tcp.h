@@ -76,11 +76,13 @@ struct ninja_tcp {
     struct ninja_tcp_stream *dead; /* to be freed when no event can name them any more */
     struct ninja_tcp_stream *hot;  /* the only one that has had data lately: read without asking */
     struct ninja_tcp_stream *last; /* the one that had data last */
+    bool hot_is_dry;               /* the last look at `hot` brought nothing */
     unsigned streak;               /* how often in a row only `last` had data */
     unsigned cold_passes;          /* since all were looked at */
     unsigned writers;              /* established streams whose socket is full */
     bool some_wait;                /* a stream has unread frames that no event will announce */
     unsigned char *buffer;         /* what a read brings, shared by all streams */
+    char far_congestion[16];       /* the choice of the system, for far peers; "": all have it */
 };
 
 /*

@@ -171,6 +171,7 @@ static void tcp_announce(struct ninja_transport *transport)
 const struct ninja_transport_ops ninja_transport_tcp = {
     .name = "tcp",
     .landing_can_cancel = true,
+    .frames_can_move = true,
     .open = tcp_open,
     .close = tcp_close,
     .path_prepare = tcp_path_prepare,

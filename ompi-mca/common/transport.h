@@ -64,6 +64,12 @@ struct ninja_transport_ops {
     bool landing_can_cancel;
 
     /*
+     * Between two calls nothing reads the memory of a frame that was handed over: a payload may
+     * move from `place` to behind the inline part.
+     */
+    bool frames_can_move;
+
+    /*
      * Opens `device` (what the fabric's configuration or the agent named; may be empty: choose
      * one). Sets *transport on success. Returns 0 or a negative errno, with a sentence for the user
      * in `why` (of `why_size` bytes). May block for some 100 ms.

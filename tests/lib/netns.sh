@@ -139,6 +139,14 @@ netns_cable() {
     done
 }
 
+# True once all interfaces are running.
+netns_carrier() {
+    local host
+    for host in a b; do
+        [ "$(ip -n "$netns_prefix-$host" -o link show up | grep -c 'state UP')" = 3 ] || return 1
+    done
+}
+
 # Makes the hosts; $1 "switch": fabrics run through bridges.
 netns_up() {
     local mode=${1:-} host
@@ -160,6 +168,8 @@ netns_up() {
     done
     { netns_cable eth0 1 "$mode" && netns_cable fast0 2 "$mode" && netns_cable mgmt0 3 ''; } ||
         netns_fail "the fabrics could not be made"
+    # The kernel takes up to a second to see the carrier; until then UCX finds no interface.
+    netns_until 5 netns_carrier || netns_fail "the fabrics do not come up"
     netns_control=$netns_dir/control
     mkdir -m 700 "$netns_control" "$netns_dir/session-a" "$netns_dir/session-b"
     netns_agent_write

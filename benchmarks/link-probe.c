@@ -16,9 +16,9 @@
  *
  * One core, as a rank has it, with links to so many others, which are cores too but share a second
  * process. Prints NAME,LINKS,VALUE lines; bytes are the private memory of the one core's process,
- * without what the kernel keeps for its sockets; cpu_us is its processor time for a switch, in which
- * the application is elsewhere, so that the control thread does the work and nobody polls. DIRECTORY
- * takes the control sockets. */
+ * without what the kernel keeps for its sockets; cpu_us is its processor time for a switch, in
+ * which the application is elsewhere, so that the control thread does the work and nobody polls.
+ * DIRECTORY takes the control sockets. */
 
 #define LINKS_MAX 4096
 #define LIMIT_MS  60000

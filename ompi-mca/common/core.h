@@ -35,17 +35,17 @@ struct ninja_config {
     unsigned drain_limit_ms;
     unsigned release_limit_ms;
     unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
-    unsigned handshakes; /* new paths that are being opened at a time, by us and by peers each */
+    unsigned handshakes;    /* new paths that are being opened at a time, by us and by peers each */
     unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
     unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
     size_t retain_low;         /* bytes: above it a copied frame completes only when acknowledged */
     size_t
         retain_high; /* bytes: above it no new frames are made while completions are outstanding */
     size_t
-        inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
+        inbox_limit;   /* bytes of undelivered messages per link that the control thread takes in */
     size_t pool_limit; /* bytes of memory for frames that are kept although none is in use */
-    bool threads;    /* several threads call at once (MPI_THREAD_MULTIPLE) */
-    int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
+    bool threads;      /* several threads call at once (MPI_THREAD_MULTIPLE) */
+    int verbose;       /* 0: errors; 1: switches; 2: every path event; 3: connections */
 };
 
 #define NINJA_AGENT_NONE      "none"
@@ -101,7 +101,7 @@ struct ninja_core {
     struct ninja_link *pump_list; /* links that have something to send at the end of the pass */
 
     struct ninja_fabric fabrics[NINJA_FABRICS_MAX];
-    struct ninja_turns turns[2]; /* of paths that peers open, and that we open */
+    struct ninja_turns turns[2];      /* of paths that peers open, and that we open */
     struct ninja_transport *lifeline; /* the transport of all lifelines */
     struct ninja_transport
         *active[NINJA_FABRICS_MAX + 1]; /* transports that progress() looks after */

@@ -81,8 +81,8 @@ struct ninja_frame {
     bool handed;            /* given to the path whose generation is in the header */
     bool retained;          /* in a link's retained list */
     uint8_t size_class;
-    uint8_t attempts; /* how often it was handed over; counted while faults are injected */
-    uint32_t room;    /* bytes of `data` */
+    uint8_t attempts;        /* how often it was handed over; counted while faults are injected */
+    uint32_t room;           /* bytes of `data` */
     struct ninja_slab *slab; /* that it lies in */
     struct ninja_frame_header header;
     unsigned char data[];

@@ -28,7 +28,7 @@
 struct ninja_early_frame {
     struct ninja_early_frame *next;
     struct ninja_frame_header header;
-    bool placed; /* payload is already where it belongs */
+    bool placed;        /* payload is already where it belongs */
     uint32_t footprint; /* bytes of memory */
     unsigned char payload[];
 };
@@ -127,7 +127,8 @@ bool ninja_link_below_mark(const struct ninja_link *link);
 /* Retained copies are above the high mark: the upper layer should stop making new ones. */
 bool ninja_link_above_limit(const struct ninja_link *link);
 
-/* About when the data channel last carried a frame, in either direction (ninja_now_ms()); 0: never. */
+/* About when the data channel last carried a frame, in either direction (ninja_now_ms()); 0: never.
+ */
 uint64_t ninja_link_last_used(struct ninja_link *link, uint64_t now);
 
 /* Moves our half-link to `path`, which is OPEN or the lifeline. */

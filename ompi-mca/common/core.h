@@ -21,8 +21,25 @@
 
 #define NINJA_API __attribute__((visibility("default")))
 
-/* What the upper layer sets before ninja_core_start(); strings are copied. Times are in
- * milliseconds. */
+/*
+ * What may change while the core runs: it is read each time it is needed, so a change holds for
+ * what begins afterwards. Times are in milliseconds.
+ */
+struct ninja_tuning {
+    unsigned drain_limit_ms;
+    unsigned release_limit_ms;
+    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
+    unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
+    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
+    unsigned long retain_low;  /* bytes: above it a copied frame completes only when acknowledged */
+    unsigned long
+        retain_high; /* bytes: above it no new frames are made while completions are outstanding */
+    unsigned long
+        inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
+    int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
+};
+
+/* What the upper layer sets before ninja_core_create(); strings are copied. */
 struct ninja_config {
     const char *lifeline; /* interface name, address or CIDR of the lifeline; NULL or "": choose */
     const char
@@ -32,18 +49,8 @@ struct ninja_config {
     const char *fault; /* fault injection; NULL or "": none */
     const char
         *congestion; /* TCP's congestion control; "": the system's; "auto": see docs/speed.md */
-    unsigned drain_limit_ms;
-    unsigned release_limit_ms;
-    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
-    unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
-    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
-    size_t retain_low;         /* bytes: above it a copied frame completes only when acknowledged */
-    size_t
-        retain_high; /* bytes: above it no new frames are made while completions are outstanding */
-    size_t
-        inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
-    bool threads;    /* several threads call at once (MPI_THREAD_MULTIPLE) */
-    int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
+    const struct ninja_tuning *tuning; /* must outlive the core; NULL is not allowed */
+    bool threads;                      /* several threads call at once (MPI_THREAD_MULTIPLE) */
 };
 
 #define NINJA_AGENT_NONE      "none"
@@ -139,8 +146,10 @@ struct ninja_core {
     const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
 };
 
-/* Fills `config` with the defaults. */
+/* Fills `config` with the defaults; its tuning, too, is the default. */
 NINJA_API void ninja_config_default(struct ninja_config *config);
+/* Fills `tuning` with the defaults. */
+NINJA_API void ninja_tuning_default(struct ninja_tuning *tuning);
 
 /*
  * Starts the core: opens the lifeline's listener. `id` is this process's id, `rank_name`
@@ -276,7 +285,7 @@ static inline void ninja_core_watch_over(struct ninja_core *core)
 }
 
 /* Writes a line to standard error: "[host:pid] ninja RANK: ...". Level 0 always, else up to
- * config.verbose. */
+ * tuning->verbose. */
 NINJA_API void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

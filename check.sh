@@ -15,8 +15,9 @@ usage: ./check.sh [--long] [--no-vm] [--build DIR]
 Installs the Debian packages that are missing, builds the project out of tree,
 runs all tests and ends with one line: N passed, N failed, N skipped.
 
-  --long       also run hpcc and the test suite of mpi4py, the tests again built with ASan and
-               UBSan, the fuzz targets, and the tests in a Debian 13 root with Open MPI 5.0
+  --long       also run hpcc and the test suite of mpi4py, virtual machines that stand still for
+               up to ten minutes, the tests again built with ASan and UBSan, the fuzz targets,
+               and the tests in a Debian 13 root with Open MPI 5.0
   --no-vm      leave out the tests that start virtual machines
   --build DIR  build in DIR (default: build-check)
 END
@@ -109,6 +110,10 @@ fi
 if [ -n "$long" ]; then
     step "Running programs that are not ours"
     run_tests check-long "$build" 1500 || status=$?
+    if [ -n "$vm" ]; then
+        step "Running virtual machines that stand still for minutes"
+        run_tests check-vm-long "$build" 2400 || status=$?
+    fi
     step "Building with ASan and UBSan"
     build_in "$build-asan" --enable-sanitizers
     find "$build-asan" -name '*.trs' -delete

@@ -46,6 +46,7 @@ static void fail(const char *what)
 static struct ninja_core *make_core(unsigned id, const char *directory)
 {
     static const struct ninja_callbacks callbacks = {.receive = receive, .lost = lost};
+    static struct ninja_tuning tuning; /* the same for all */
     struct ninja_config config;
     struct ninja_core *core = NULL;
     char name[32], why[256] = "";
@@ -55,7 +56,9 @@ static struct ninja_core *make_core(unsigned id, const char *directory)
     config.fabrics = "fast=tcp@lo";
     config.control_dir = directory;
     config.agent = NINJA_AGENT_NONE;
-    config.verbose = -1;
+    config.tuning = &tuning;
+    ninja_tuning_default(&tuning);
+    tuning.verbose = -1;
     snprintf(name, sizeof name, "1.%u", id);
     if (ninja_core_create(&core, &config, &callbacks, id, name, why, sizeof why) != 0 ||
         ninja_core_start(core, why, sizeof why) != 0)
@@ -257,5 +260,6 @@ int main(int argc, char **argv)
     kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);
     fflush(stdout);
-    _exit(most / count > core->config.retain_high + (1U << 20)); /* peers are gone: no farewell */
+    _exit(most / count >
+          core->config.tuning->retain_high + (1U << 20)); /* peers are gone: no farewell */
 }

@@ -36,20 +36,29 @@ const struct ninja_transport_ops *ninja_transport_find(const char *name)
     return NULL;
 }
 
+static const struct ninja_tuning default_tuning = {
+    .drain_limit_ms = 500,
+    .release_limit_ms = 2000,
+    .open_limit_ms = 10000,
+    .retry_ms = 100,
+    .refused_limit_ms = 60000,
+    .retain_low = 4U << 20,
+    .retain_high = 16U << 20,
+    .inbox_limit = 4U << 20,
+};
+
+void ninja_tuning_default(struct ninja_tuning *tuning)
+{
+    *tuning = default_tuning;
+}
+
 void ninja_config_default(struct ninja_config *config)
 {
     *config = (struct ninja_config){
         .congestion = NINJA_CONGESTION_AUTO,
-        .drain_limit_ms = 500,
-        .release_limit_ms = 2000,
-        .open_limit_ms = 10000,
         .handshakes = 32,
-        .retry_ms = 100,
-        .refused_limit_ms = 60000,
-        .retain_low = 4U << 20,
-        .retain_high = 16U << 20,
-        .inbox_limit = 4U << 20,
         .pool_limit = 16U << 20,
+        .tuning = &default_tuning,
     };
 }
 

@@ -21,8 +21,25 @@
 
 #define NINJA_API __attribute__((visibility("default")))
 
-/* What the upper layer sets before ninja_core_start(); strings are copied. Times are in
- * milliseconds. */
+/*
+ * What may change while the core runs: it is read each time it is needed, so a change holds for
+ * what begins afterwards. Times are in milliseconds.
+ */
+struct ninja_tuning {
+    unsigned drain_limit_ms;
+    unsigned release_limit_ms;
+    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
+    unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
+    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
+    unsigned long retain_low;  /* bytes: above it a copied frame completes only when acknowledged */
+    unsigned long
+        retain_high; /* bytes: above it no new frames are made while completions are outstanding */
+    unsigned long
+        inbox_limit; /* bytes of undelivered messages per link that the control thread takes in */
+    int verbose;     /* 0: errors; 1: switches; 2: every path event; 3: connections */
+};
+
+/* What the upper layer sets before ninja_core_create(); strings are copied. */
 struct ninja_config {
     const char *lifeline; /* interface name, address or CIDR of the lifeline; NULL or "": choose */
     const char
@@ -31,21 +48,11 @@ struct ninja_config {
     const char *agent; /* path of the guest agent's socket; "": the default; "none": no agent */
     const char *fault; /* fault injection; NULL or "": none */
     const char
-        *congestion; /* TCP's congestion control; "": the system's; "auto": see docs/speed.md */
-    unsigned drain_limit_ms;
-    unsigned release_limit_ms;
-    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
-    unsigned handshakes;    /* new paths that are being opened at a time, by us and by peers each */
-    unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
-    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
-    size_t retain_low;         /* bytes: above it a copied frame completes only when acknowledged */
-    size_t
-        retain_high; /* bytes: above it no new frames are made while completions are outstanding */
-    size_t
-        inbox_limit;   /* bytes of undelivered messages per link that the control thread takes in */
-    size_t pool_limit; /* bytes of memory for frames that are kept although none is in use */
-    bool threads;      /* several threads call at once (MPI_THREAD_MULTIPLE) */
-    int verbose;       /* 0: errors; 1: switches; 2: every path event; 3: connections */
+        *congestion;     /* TCP's congestion control; "": the system's; "auto": see docs/speed.md */
+    unsigned handshakes; /* new paths that are being opened at a time, by us and by peers each */
+    unsigned long pool_limit; /* bytes of memory for frames that are kept although none is in use */
+    const struct ninja_tuning *tuning; /* must outlive the core; NULL is not allowed */
+    bool threads;                      /* several threads call at once (MPI_THREAD_MULTIPLE) */
 };
 
 #define NINJA_AGENT_NONE      "none"
@@ -139,8 +146,10 @@ struct ninja_core {
     const char *rank_name; /* "JOBID.RANK", for logs and the control socket */
 };
 
-/* Fills `config` with the defaults. */
+/* Fills `config` with the defaults; its tuning, too, is the default. */
 NINJA_API void ninja_config_default(struct ninja_config *config);
+/* Fills `tuning` with the defaults. */
+NINJA_API void ninja_tuning_default(struct ninja_tuning *tuning);
 
 /*
  * Starts the core: opens the lifeline's listener. `id` is this process's id, `rank_name`
@@ -196,10 +205,10 @@ NINJA_API struct ninja_frame *ninja_core_frame_new(struct ninja_core *core, size
 NINJA_API void ninja_core_frame_free(struct ninja_core *core, struct ninja_frame *frame);
 
 /*
- * Sends a frame made by ninja_core_frame_new() with `tag`. What is at frame->place is copied, if the
- * frame was made with room for it and the link is below its low mark. Returns true if the frame is
- * complete at once (nothing is left in place, below the mark): then `complete` is not called. Takes
- * the gate itself.
+ * Sends a frame made by ninja_core_frame_new() with `tag`. What is at frame->place is copied, if
+ * the frame was made with room for it and the link is below its low mark. Returns true if the frame
+ * is complete at once (nothing is left in place, below the mark): then `complete` is not called.
+ * Takes the gate itself.
  */
 NINJA_API bool ninja_core_send(struct ninja_link *link, struct ninja_frame *frame, uint8_t tag,
                                ninja_complete_fn complete, void *context);
@@ -278,7 +287,7 @@ static inline void ninja_core_watch_over(struct ninja_core *core)
 }
 
 /* Writes a line to standard error: "[host:pid] ninja RANK: ...". Level 0 always, else up to
- * config.verbose. */
+ * tuning->verbose. */
 NINJA_API void ninja_log(const struct ninja_core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -124,8 +124,9 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         *device++ = '\0';
     ops = ninja_transport_find(transport);
     if (ops == NULL) {
-        snprintf(why, why_size, "fabric '%s': there is no transport '%s' (there are: verbs, ucx, tcp)",
-                 entry, transport);
+        snprintf(why, why_size,
+                 "fabric '%s': there is no transport '%s' (there are: verbs, ucx, tcp)", entry,
+                 transport);
         return -EINVAL;
     }
     if (ninja_fabric_find(core, entry, NULL) != NULL) {
@@ -284,7 +285,7 @@ static void do_drain(struct ninja_fabric *fabric)
     struct ninja_core *core = fabric->core;
 
     set_state(fabric, NINJA_FABRIC_RELEASING);
-    fabric->deadline_ms = ninja_now_ms() + core->config.release_limit_ms;
+    fabric->deadline_ms = ninja_now_ms() + core->config.tuning->release_limit_ms;
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         struct ninja_path *path = &link->paths[fabric->slot];
 
@@ -303,7 +304,7 @@ static void do_break(struct ninja_fabric *fabric)
     ninja_log(core, 0, "fabric %s: the device is lost, the job goes on without it: %s",
               fabric->name, fabric->failure);
     if (fabric->state == NINJA_FABRIC_UP)
-        fabric->deadline_ms = ninja_now_ms() + core->config.release_limit_ms;
+        fabric->deadline_ms = ninja_now_ms() + core->config.tuning->release_limit_ms;
     set_state(fabric, NINJA_FABRIC_RELEASING);
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         struct ninja_path *path = &link->paths[fabric->slot];
@@ -351,7 +352,7 @@ static void do_fail(struct ninja_fabric *fabric)
 
     fabric->deadline_ms = 0;
     snprintf(message, sizeof(message), "%u paths are not closed after %u ms", fabric->open_paths,
-             fabric->core->config.release_limit_ms);
+             fabric->core->config.tuning->release_limit_ms);
     ninja_log(fabric->core, 0, "fabric %s: release: %s", fabric->name, message);
     answer_all(fabric, fabric->release_operations, &fabric->release_count, ETIMEDOUT, message);
 }
@@ -384,7 +385,7 @@ void ninja_fabric_handle(struct ninja_fabric *fabric, enum ninja_fabric_event ev
         answer_all(fabric, fabric->resume_operations, &fabric->resume_count, ECANCELED,
                    "a release came after it");
         if (fabric->deadline_ms == 0)
-            fabric->deadline_ms = ninja_now_ms() + fabric->core->config.release_limit_ms;
+            fabric->deadline_ms = ninja_now_ms() + fabric->core->config.tuning->release_limit_ms;
         break;
     case NINJA_FABRIC_DO_RESUME_LATER:
         fabric->resume_later = true;

@@ -242,10 +242,11 @@ static void note_refusal(struct ninja_link *link, int error)
     }
     if (lifeline->refused_since_ms == 0)
         lifeline->refused_since_ms = now;
-    if (now - lifeline->refused_since_ms < core->config.refused_limit_ms || link->data.head == NULL)
+    if (now - lifeline->refused_since_ms < core->config.tuning->refused_limit_ms ||
+        link->data.head == NULL)
         return;
     ninja_log(core, 0, "rank %" PRIx64 " has refused connections for %u s: it is lost", link->peer,
-              core->config.refused_limit_ms / 1000);
+              core->config.tuning->refused_limit_ms / 1000);
     link->failed = true;
     core->lost_links = true;
 }

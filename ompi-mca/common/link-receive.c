@@ -234,7 +234,7 @@ enum ninja_landing ninja_path_landing(struct ninja_path *path,
     struct ninja_path *other;
 
     if (header->type == NINJA_FRAME_DATA && core->control_progress &&
-        link->inbox_bytes > core->config.inbox_limit)
+        link->inbox_bytes > core->config.tuning->inbox_limit)
         return NINJA_LANDING_WAIT;
     if (header->type != NINJA_FRAME_GET_DATA)
         return NINJA_LANDING_COPY;

@@ -236,7 +236,7 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
     frame->context = context;
     append(&link->data, frame);
     ninja_core_watch_over(link->core);
-    if (complete != NULL || link->data.retained_bytes > link->core->config.retain_low)
+    if (complete != NULL || link->data.retained_bytes > link->core->config.tuning->retain_low)
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
     if (__builtin_expect(link->dormant, false))
         ninja_paths_wake(link);
@@ -265,12 +265,12 @@ int ninja_link_send_control(struct ninja_link *link, const void *message, size_t
 
 bool ninja_link_below_mark(const struct ninja_link *link)
 {
-    return link->data.retained_bytes < link->core->config.retain_low;
+    return link->data.retained_bytes < link->core->config.tuning->retain_low;
 }
 
 bool ninja_link_above_limit(const struct ninja_link *link)
 {
-    return link->data.retained_bytes >= link->core->config.retain_high;
+    return link->data.retained_bytes > link->core->config.tuning->retain_high;
 }
 
 uint64_t ninja_link_last_used(struct ninja_link *link, uint64_t now)

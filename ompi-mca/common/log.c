@@ -34,7 +34,7 @@ void ninja_log(const struct ninja_core *core, int level, const char *format, ...
     va_list arguments;
     int size;
 
-    if (level > core->config.verbose)
+    if (level > core->config.tuning->verbose)
         return;
     size = snprintf(line, sizeof(line), "[%d] ninja %s %" PRIu64 ": ", (int)getpid(),
                     core->rank_name, ninja_now_ms());

@@ -148,7 +148,7 @@ static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, 
     path->transport = path->fabric->transport;
     path->transport_data = NULL;
     path->fabric->open_paths++;
-    set_deadline(path, path->link->core->config.open_limit_ms);
+    set_deadline(path, path->link->core->config.tuning->open_limit_ms);
 }
 
 /* `path` has no endpoint any more; tries again after a pause if it still should be open. */
@@ -169,7 +169,7 @@ static void end(struct ninja_path *path)
         unsigned shift = path->attempts < BACK_OFF_MAX ? path->attempts : BACK_OFF_MAX;
 
         path->attempts++;
-        set_deadline(path, core->config.retry_ms << shift);
+        set_deadline(path, core->config.tuning->retry_ms << shift);
     }
 }
 
@@ -275,7 +275,7 @@ static void do_drain(struct ninja_path *path)
     send_message(path, NINJA_MESSAGE_MARKER, path->last_sent, NULL, 0);
     /* The peer cannot drain before it knows what we have. */
     ninja_link_acknowledge_soon(path->link, &path->link->data, true);
-    set_deadline(path, path->link->core->config.drain_limit_ms);
+    set_deadline(path, path->link->core->config.tuning->drain_limit_ms);
     ninja_link_pump(path->link);
 }
 

@@ -1,6 +1,8 @@
 /*
- * Reads btl/ninja's performance and control variables through MPI_T, around traffic of known size.
- * Started with 2 ranks; prints what rank 0 read, "NAME VALUE...", and fails if it cannot be so.
+ * Reads btl/ninja's performance and control variables through MPI_T, around traffic of known size,
+ * and changes those that may change. Started with 2 ranks; prints what rank 0 read, "NAME
+ * VALUE...", and fails if it cannot be so. With an argument it writes that to btl_ninja_verbose
+ * first.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -13,6 +15,8 @@
 #define VALUES_MAX 64
 #define ROUNDS     200
 #define BYTES      20000
+#define BURST      100 /* messages of BYTES: below retain_low, so that a send of them is done at once \
+                        */
 
 struct variable {
     const char *name;
@@ -98,18 +102,95 @@ static void exchange(int rank, void *buffer, int bytes)
     }
 }
 
-static unsigned read_control(const char *name)
+static MPI_T_cvar_handle open_control(const char *name)
 {
     MPI_T_cvar_handle handle;
-    unsigned value = 0;
     int index, count;
 
     if (MPI_T_cvar_get_index(name, &index) != MPI_SUCCESS ||
-        MPI_T_cvar_handle_alloc(index, NULL, &handle, &count) != MPI_SUCCESS ||
-        MPI_T_cvar_read(handle, &value) != MPI_SUCCESS)
+        MPI_T_cvar_handle_alloc(index, NULL, &handle, &count) != MPI_SUCCESS)
+        fail("there is no such control variable", name);
+    return handle;
+}
+
+static unsigned read_control(const char *name)
+{
+    MPI_T_cvar_handle handle = open_control(name);
+    unsigned value = 0;
+
+    if (MPI_T_cvar_read(handle, &value) != MPI_SUCCESS)
         fail("control variable cannot be read", name);
     MPI_T_cvar_handle_free(&handle);
     return value;
+}
+
+/* Writes the number at `value`, which has the variable's type, and reads it back. */
+static void write_control(const char *name, const void *value, size_t size)
+{
+    MPI_T_cvar_handle handle = open_control(name);
+    unsigned char found[sizeof(unsigned long)] = {0};
+
+    if (MPI_T_cvar_write(handle, value) != MPI_SUCCESS)
+        fail("control variable cannot be written", name);
+    if (MPI_T_cvar_read(handle, found) != MPI_SUCCESS || memcmp(found, value, size) != 0)
+        fail("control variable is not what was written", name);
+    MPI_T_cvar_handle_free(&handle);
+}
+
+static void write_bytes(const char *name, unsigned long value)
+{
+    write_control(name, &value, sizeof(value));
+}
+
+static void write_verbose(const char *text)
+{
+    int value = atoi(text);
+
+    write_control("btl_ninja_verbose", &value, sizeof(value));
+}
+
+/*
+ * Rank 0 sends a burst while rank 1 is outside MPI, where its control thread takes in no more than
+ * inbox_limit. Returns what rank 0 then keeps for replay.
+ */
+static unsigned long retained_in_burst(int rank)
+{
+    static char burst[BURST][BYTES];
+    MPI_Request requests[BURST];
+    const struct timespec outside = {.tv_sec = 2}, part = {.tv_nsec = 400000000};
+    unsigned long retained = 0;
+
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0)
+        nanosleep(&part, NULL); /* rank 1 has left the barrier */
+    for (int i = 0; rank == 0 && i < BURST; i++)
+        MPI_Isend(burst[i], BYTES, MPI_BYTE, 1, 2, MPI_COMM_WORLD, &requests[i]);
+    nanosleep(rank == 0 ? &part : &outside, NULL);
+    read_all(1);
+    retained = sum("retained_bytes", 1);
+    for (int i = 0; rank == 1 && i < BURST; i++)
+        MPI_Irecv(burst[i], BYTES, MPI_BYTE, 0, 2, MPI_COMM_WORLD, &requests[i]);
+    MPI_Waitall(BURST, requests, MPI_STATUSES_IGNORE);
+    return retained;
+}
+
+/* What is written holds from then on. */
+static void check_tuning(int rank)
+{
+    unsigned long taken_in, kept, limited;
+
+    taken_in = retained_in_burst(rank);
+    write_bytes("btl_ninja_inbox_limit", 1000);
+    kept = retained_in_burst(rank);
+    write_bytes("btl_ninja_retain_high", 200000);
+    limited = retained_in_burst(rank);
+    if (rank != 0)
+        return;
+    printf("retained %lu %lu %lu\n", taken_in, kept, limited);
+    if (kept < BURST * BYTES / 2 || taken_in > kept / 4)
+        fail("has no effect", "btl_ninja_inbox_limit");
+    if (limited < 100000 || limited > 200000 + 4 * BYTES)
+        fail("has no effect", "btl_ninja_retain_high");
 }
 
 int main(int argc, char **argv)
@@ -133,6 +214,8 @@ int main(int argc, char **argv)
         MPI_Bcast(&on, 1, MPI_INT, 0, MPI_COMM_WORLD);
     }
     read_all(0);
+    if (argc > 1)
+        write_verbose(argv[1]);
     for (int i = 0; i < ROUNDS; i++)
         exchange(rank, buffer, BYTES);
     read_all(1);
@@ -153,6 +236,8 @@ int main(int argc, char **argv)
         if (variables[2].after[1] == 0)
             fail("the fabric was never used", "bytes_sent");
     }
+    if (argc <= 1)
+        check_tuning(rank);
     for (size_t i = 0; i < VARIABLES; i++)
         MPI_T_pvar_handle_free(session, &variables[i].handle);
     MPI_T_pvar_session_free(&session);

@@ -112,10 +112,12 @@ void rig_create(uint64_t id)
     rig = calloc(1, sizeof(*rig));
     ninja_config_default(&config);
     config.lifeline = "lo";
-    config.verbose = -1; /* tests provoke errors on purpose */
-    config.retain_low = 10000;
-    config.retain_high = 20000;
-    config.inbox_limit = 5000;
+    config.tuning = &rig->tuning;
+    ninja_tuning_default(&rig->tuning);
+    rig->tuning.verbose = -1; /* tests provoke errors on purpose */
+    rig->tuning.retain_low = 10000;
+    rig->tuning.retain_high = 20000;
+    rig->tuning.inbox_limit = 5000;
     assert_int_equal(
         ninja_core_create(&rig->core, &config, &callbacks, id, "test.0", why, sizeof(why)), 0);
     init_transport(&rig->lifeline);

@@ -35,6 +35,7 @@ struct rig_transport {
 
 struct rig {
     struct ninja_core *core;
+    struct ninja_tuning tuning; /* the core's */
     struct ninja_link *link;
     struct ninja_path *path; /* over the fabric */
     struct ninja_fabric *fabric;

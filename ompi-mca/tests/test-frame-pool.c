@@ -117,10 +117,10 @@ static void undelivered_messages_are_counted_in_full(void **state)
     rig->core->control_progress = true;
     while (ninja_path_landing(&rig->link->lifeline_path, &header, &where) != NINJA_LANDING_WAIT) {
         rig_arrive(&rig->link->lifeline_path, ++sequence);
-        assert_in_range(sequence, 1, rig->core->config.inbox_limit / 100);
+        assert_in_range(sequence, 1, rig->tuning.inbox_limit / 100);
     }
-    assert_in_range(rig->link->inbox_bytes, rig->core->config.inbox_limit + 1,
-                    rig->core->config.inbox_limit + 1000);
+    assert_in_range(rig->link->inbox_bytes, rig->tuning.inbox_limit + 1,
+                    rig->tuning.inbox_limit + 1000);
     rig->core->control_progress = false;
     (void)ninja_core_progress(rig->core);
     assert_int_equal(rig->received_count, sequence);

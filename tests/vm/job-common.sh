@@ -41,6 +41,13 @@ vm_open() {
     vm_in[$vm]=$in vm_out[$vm]=$out
 }
 
+# vm_close VM: ends that shell; it may be opened anew.
+vm_close() {
+    local in=${vm_in[$1]} out=${vm_out[$1]}
+    exec {in}>&- {out}<&-
+    rm -f "$NINJA_LAB_STATE/$1.in" "$NINJA_LAB_STATE/$1.out"
+}
+
 # in_vm VM COMMAND: prints what COMMAND (one line) prints in VM; its exit code, or 124 after 60 s without a line.
 in_vm() {
     local line output=''

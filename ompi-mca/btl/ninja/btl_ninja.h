@@ -16,11 +16,8 @@
 struct mca_btl_ninja_component_t {
     mca_btl_base_component_t super; /* must be first */
     struct ninja_config config;     /* what the MCA parameters say */
-    unsigned long retain_low;       /* parameters of a type that MCA knows */
-    unsigned long retain_high;
-    unsigned long inbox_limit;
-    unsigned long pool_limit;
-    opal_free_list_t fragments; /* of mca_btl_ninja_fragment_t */
+    struct ninja_tuning tuning;     /* those that may change while the job runs */
+    opal_free_list_t fragments;     /* of mca_btl_ninja_fragment_t */
     mca_btl_base_module_error_cb_fn_t error_callback;
     bool fragments_made;
 };

@@ -41,23 +41,34 @@ static void text_parameter(const char *name, const char *help, const char **stor
 {
     (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
                                           MCA_BASE_VAR_TYPE_STRING, NULL, 0, 0, OPAL_INFO_LVL_4,
+                                          MCA_BASE_VAR_SCOPE_READONLY, storage);
+}
+
+/* A number that holds for the whole job. */
+static void fixed_parameter(const char *name, const char *help, mca_base_var_type_t type,
+                            void *storage)
+{
+    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help, type, NULL, 0, 0,
+                                          OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_READONLY, storage);
+}
+
+/* A parameter that may be changed while the job runs, through MPI_T: the core reads `storage`. */
+static void live_parameter(const char *name, const char *help, mca_base_var_type_t type,
+                           mca_base_var_info_lvl_t level, void *storage)
+{
+    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help, type, NULL, 0,
+                                          MCA_BASE_VAR_FLAG_SETTABLE, level,
                                           MCA_BASE_VAR_SCOPE_LOCAL, storage);
 }
 
-static void unsigned_parameter(const char *name, const char *help, unsigned *storage)
+static void time_parameter(const char *name, const char *help, unsigned *storage)
 {
-    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
-                                          MCA_BASE_VAR_TYPE_UNSIGNED_INT, NULL, 0, 0,
-                                          OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_LOCAL, storage);
+    live_parameter(name, help, MCA_BASE_VAR_TYPE_UNSIGNED_INT, OPAL_INFO_LVL_5, storage);
 }
 
-static void bytes_parameter(const char *name, const char *help, size_t value,
-                            unsigned long *storage)
+static void bytes_parameter(const char *name, const char *help, unsigned long *storage)
 {
-    *storage = value;
-    (void)mca_base_component_var_register(MCA_BTL_NINJA_VERSION, name, help,
-                                          MCA_BASE_VAR_TYPE_UNSIGNED_LONG, NULL, 0, 0,
-                                          OPAL_INFO_LVL_5, MCA_BASE_VAR_SCOPE_LOCAL, storage);
+    live_parameter(name, help, MCA_BASE_VAR_TYPE_UNSIGNED_LONG, OPAL_INFO_LVL_5, storage);
 }
 
 static void register_module_parameters(void)
@@ -77,6 +88,40 @@ static void register_module_parameters(void)
     module->btl_bandwidth = 10000;
     module->btl_latency = 10;
     (void)mca_btl_base_param_register(&mca_btl_ninja_component.super.btl_version, module);
+}
+
+static void register_tuning(struct ninja_tuning *tuning)
+{
+    ninja_tuning_default(tuning);
+    time_parameter("drain_limit", "Milliseconds that a path may drain before it is closed by force",
+                   &tuning->drain_limit_ms);
+    time_parameter("release_limit",
+                   "Milliseconds after which a release that is not complete is reported as failed",
+                   &tuning->release_limit_ms);
+    time_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
+                   &tuning->open_limit_ms);
+    time_parameter("retry",
+                   "Milliseconds before a failed path is tried again; doubles up to 64 times",
+                   &tuning->retry_ms);
+    time_parameter(
+        "refused_limit",
+        "Milliseconds after which a peer that keeps refusing connections is reported as lost",
+        &tuning->refused_limit_ms);
+    bytes_parameter(
+        "retain_low",
+        "Bytes kept for replay per peer above which a small send completes only when it is "
+        "acknowledged",
+        &tuning->retain_low);
+    bytes_parameter("retain_high",
+                    "Bytes kept for replay per peer above which Open MPI is asked to wait",
+                    &tuning->retain_high);
+    bytes_parameter(
+        "inbox_limit",
+        "Bytes of messages per peer that are taken in while the application is outside MPI",
+        &tuning->inbox_limit);
+    live_parameter("verbose",
+                   "0: errors only; 1: switches; 2: every event of every path; 3: connections",
+                   MCA_BASE_VAR_TYPE_INT, OPAL_INFO_LVL_4, &tuning->verbose);
 }
 
 static int ninja_register_parameters(void)
@@ -121,47 +166,16 @@ static int ninja_register_parameters(void)
                    "system's; 'auto' (default): the system's, but reno in place of bbr to peers "
                    "less than 1 ms away",
                    &config->congestion);
-    unsigned_parameter("drain_limit",
-                       "Milliseconds that a path may drain before it is closed by force",
-                       &config->drain_limit_ms);
-    unsigned_parameter(
-        "release_limit",
-        "Milliseconds after which a release that is not complete is reported as failed",
-        &config->release_limit_ms);
-    unsigned_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
-                       &config->open_limit_ms);
-    unsigned_parameter("handshakes",
-                       "New paths that are being opened at a time, by this rank and by its peers "
-                       "each; the others wait for their turn, busy links first",
-                       &config->handshakes);
-    unsigned_parameter("retry",
-                       "Milliseconds before a failed path is tried again; doubles up to 64 times",
-                       &config->retry_ms);
-    unsigned_parameter(
-        "refused_limit",
-        "Milliseconds after which a peer that keeps refusing connections is reported as lost",
-        &config->refused_limit_ms);
-    bytes_parameter(
-        "retain_low",
-        "Bytes kept for replay per peer above which a small send completes only when it is "
-        "acknowledged",
-        config->retain_low, &mca_btl_ninja_component.retain_low);
-    bytes_parameter("retain_high",
-                    "Bytes kept for replay per peer above which Open MPI is asked to wait",
-                    config->retain_high, &mca_btl_ninja_component.retain_high);
-    bytes_parameter(
-        "inbox_limit",
-        "Bytes of messages per peer that are taken in while the application is outside MPI",
-        config->inbox_limit, &mca_btl_ninja_component.inbox_limit);
-    bytes_parameter("pool_limit",
-                    "Bytes of memory for messages under way that are kept for the next ones although "
-                    "none is in use; what is not needed for a second is given back in any case",
-                    config->pool_limit, &mca_btl_ninja_component.pool_limit);
-    (void)mca_base_component_var_register(
-        MCA_BTL_NINJA_VERSION, "verbose",
-        "0: errors only; 1: switches; 2: every event of every path; 3: connections",
-        MCA_BASE_VAR_TYPE_INT, NULL, 0, 0, OPAL_INFO_LVL_4, MCA_BASE_VAR_SCOPE_LOCAL,
-        &config->verbose);
+    fixed_parameter("handshakes",
+                    "New paths that are being opened at a time, by this rank and by its peers "
+                    "each; the others wait for their turn, busy links first",
+                    MCA_BASE_VAR_TYPE_UNSIGNED_INT, &config->handshakes);
+    fixed_parameter("pool_limit",
+                    "Bytes of memory for messages under way that are kept for the next ones "
+                    "although none is in use; what is not needed for a second is given back in any "
+                    "case",
+                    MCA_BASE_VAR_TYPE_UNSIGNED_LONG, &config->pool_limit);
+    register_tuning(&mca_btl_ninja_component.tuning);
     register_module_parameters();
     mca_btl_ninja_register_variables();
     return OPAL_SUCCESS;
@@ -217,10 +231,7 @@ static int start_core(bool threads)
     int rc;
 
     config.threads = threads;
-    config.retain_low = mca_btl_ninja_component.retain_low;
-    config.retain_high = mca_btl_ninja_component.retain_high;
-    config.inbox_limit = mca_btl_ninja_component.inbox_limit;
-    config.pool_limit = mca_btl_ninja_component.pool_limit;
+    config.tuning = &mca_btl_ninja_component.tuning;
     snprintf(name, sizeof(name), "%u.%u", (unsigned)self.jobid, (unsigned)self.vpid);
     rc = ninja_core_create(&core, &config, &callbacks, (uint64_t)self.jobid << 32 | self.vpid, name,
                            why, sizeof(why));

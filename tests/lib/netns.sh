@@ -221,19 +221,20 @@ netns_launcher() {
     case $(ompi_info --version) in
     *v4.*)
         netns_launch=(--host "10.77.1.1:$1,10.77.1.2:$1" --mca plm rsh --mca plm_rsh_agent "$netns_dir/agent"
-            --mca oob_tcp_if_include "$network" --mca orte_tmpdir_base "$netns_dir")
+            --mca oob_tcp_if_include "$network" --mca orte_tmpdir_base "${NETNS_SESSION:-$netns_dir}")
         ;;
     *)
         netns_launch=(--host "$a:$1,$b:$1" --prtemca plm ssh --prtemca plm_ssh_agent "$netns_dir/agent"
             --prtemca prte_if_include "$network" --pmixmca ptl_base_if_include "$network"
-            --prtemca prte_tmpdir_base "$netns_dir")
+            --prtemca prte_tmpdir_base "${NETNS_SESSION:-$netns_dir}")
         ;;
     esac
 }
 
 # Runs PROGRAM with $1 ranks, on the two hosts by turns. NETNS_LIMIT (seconds, default 60) is the
 # hard time limit; NETNS_SLOTS the slots of each host, for jobs that start more processes (default: as
-# many as it gets ranks); NETNS_SHARED_MEMORY= keeps ranks of one host from using it; NETNS_MCA an array of further options.
+# many as it gets ranks); NETNS_SHARED_MEMORY= keeps ranks of one host from using it; NETNS_MCA an array of further options;
+# NETNS_SESSION a directory of their own for jobs that start at the same time.
 netns_mpirun() {
     local ranks=$1 slots netns_launch=() netns_mca=()
     shift

@@ -22,12 +22,14 @@ static const char usage_text[] =
     "  --min BYTES        smallest message but the empty one (default 1)\n"
     "  --max BYTES        largest message (default 4194304)\n"
     "  --iterations N     round trips per size (default: 1000, fewer from 40 KiB on)\n"
+    "  --no-empty         without the empty message\n"
     "  --check            fill and verify the messages (slower; not timed apart)\n"
     "  --help             print this\n";
 
 struct options {
     size_t min, max;
     long iterations; /* 0: by size */
+    bool no_empty;
     bool check;
 };
 
@@ -47,11 +49,12 @@ static bool number_read(const char *name, const char *text, unsigned long long m
 /* Reads the command line; returns -1 to go on, else the exit code. */
 static int options_parse(struct options *options, int argc, char **argv)
 {
-    enum { MIN = 1, MAX, ITERATIONS, CHECK };
+    enum { MIN = 1, MAX, ITERATIONS, NO_EMPTY, CHECK };
     static const struct option table[] = {
         {"min", required_argument, NULL, MIN},
         {"max", required_argument, NULL, MAX},
         {"iterations", required_argument, NULL, ITERATIONS},
+        {"no-empty", no_argument, NULL, NO_EMPTY},
         {"check", no_argument, NULL, CHECK},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -74,6 +77,9 @@ static int options_parse(struct options *options, int argc, char **argv)
         case ITERATIONS:
             good = number_read("iterations", optarg, 1000000000, &value);
             options->iterations = (long)value;
+            break;
+        case NO_EMPTY:
+            options->no_empty = true;
             break;
         case CHECK:
             options->check = true;
@@ -171,7 +177,8 @@ int main(int argc, char **argv)
             printf("# ( %d additional processes waiting in MPI_Barrier)\n", ranks - 2);
         printf("%s       #bytes #repetitions      t[usec]   Mbytes/sec\n", rule);
     }
-    size_run(&options, rank, data, 0);
+    if (!options.no_empty)
+        size_run(&options, rank, data, 0);
     for (size = options.min; size <= options.max; size *= 2)
         size_run(&options, rank, data, size);
     free(data);

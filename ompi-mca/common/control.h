@@ -13,6 +13,7 @@
 #include "transport.h"
 
 struct ninja_core;
+struct symvirt_client;
 
 /* Prepares core->control, without a thread. Returns 0 or a negative errno. */
 int ninja_control_create(struct ninja_core *core);
@@ -26,6 +27,9 @@ void ninja_control_stop(struct ninja_core *core);
 
 /* Frees core->control; the thread must have been stopped. */
 void ninja_control_destroy(struct ninja_core *core);
+
+/* By which the agent and controllers are answered; NULL before the start and after the end. */
+struct symvirt_client *ninja_control_client(struct ninja_core *core);
 
 /* The control thread's way into the core and out of it: takes the gate, and has what arrives
  * queued. */

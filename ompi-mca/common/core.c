@@ -19,6 +19,8 @@
 
 /* While links use other fabrics, the lifeline is looked at in one pass of so many. */
 #define LIFELINE_PASSES 16
+/* The application's way from one send of a burst to the next is shorter. */
+#define BURST_GAP_NS 10000
 /* Memory for frames that was not needed for so long goes back to the system. */
 #define TRIM_MS 1000
 
@@ -120,6 +122,7 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
     core->callbacks = *callbacks;
     core->pool.limit = config->pool_limit;
     core->id = id;
+    core->burst_gap_ns = BURST_GAP_NS;
     core->bucket_count = 64;
     core->buckets = calloc(core->bucket_count, sizeof(struct ninja_link *));
     core->completion_size = 256;

@@ -136,8 +136,9 @@ struct ninja_core {
     bool announced;  /* the control thread waits for the event_fd of transports: they must tell of
                         all  that arrives */
     bool can_gather; /* the control thread runs: it sends what was gathered if nobody else does */
-    bool flush_planned; /* it has been told to */
-    bool lost_links;    /* some link has failed since the upper layer last looked */
+    unsigned burst_gap_ns; /* sends that follow each other more slowly are no burst */
+    bool flush_planned;    /* it has been told to */
+    bool lost_links;       /* some link has failed since the upper layer last looked */
 
     struct ninja_fault fault;
     struct ninja_stalls stalls;

@@ -15,9 +15,8 @@
 #include "lifeline.h"
 
 /* So many sends with no pass of progress between them are a burst if they follow each other within
- * the gap; from then on they are gathered, up to so many. */
+ * core->burst_gap_ns; from then on they are gathered, up to so many. */
 #define BURST_FRAMES  4
-#define BURST_GAP_NS  10000
 #define GATHER_FRAMES 32
 #define GATHER_BYTES  (64U * 1024U)
 
@@ -218,7 +217,7 @@ static bool gather(struct ninja_link *link, const struct ninja_frame *frame)
     now = ninja_now_ns();
     before = link->burst_at_ns;
     link->burst_at_ns = now;
-    if (now - before > BURST_GAP_NS || (frame->header.flags & NINJA_FRAME_ACK_NOW) != 0)
+    if (now - before > core->burst_gap_ns || (frame->header.flags & NINJA_FRAME_ACK_NOW) != 0)
         return false;
     link->gathered_bytes += ninja_frame_length(frame);
     if (++link->gathered >= GATHER_FRAMES || link->gathered_bytes >= GATHER_BYTES)

@@ -8,7 +8,15 @@ check_equal "the plan" "$(ctl migrate cluster --to public --plan --json | jq -rs
     "node1>public-a:- node2>public-b:-"
 check_equal "a plan changes nothing" "$(ctl history --json)" '{"moves":[]}'
 job_start
+# links_are_told TRANSPORT: each VM has one rank, whose one link is on TRANSPORT, says 'ninjactl ranks'.
+links_are_told() {
+    ctl ranks cluster --json >"$dir/ranks" && jq -e --arg on "$1" '[.vms[] | .ranks[].links[]] |
+        length == 2 and all(.[]; .transport == $on and .since_s >= 0)' "$dir/ranks" >/dev/null
+}
+check "ninjactl ranks: all links are on verbs" until_true 20 links_are_told ib0
 check "there, one after the other" ctl migrate cluster --to public
+check "ninjactl ranks: all links are on the lifeline" until_true 20 links_are_told lifeline
+ctl ranks cluster
 exactly_one node1 public-a
 exactly_one node2 public-b
 job_alive
@@ -19,6 +27,7 @@ exactly_one node2 private-b
 check_equal "HCA of node1" "$(vm_member node1 fabric)" ib0
 check_equal "HCA of node2" "$(vm_member node2 fabric)" ib0
 check "the job uses the HCA again" until_true 30 job_on_fabric
+check "ninjactl ranks: all links are on verbs again" until_true 30 links_are_told ib0
 check "the HCA is in the persistent definition" eval '"$lab" virsh private-a dumpxml --inactive node1 | grep -q ua-hca0'
 ctl history --json >"$dir/history"
 check_equal "moves" "$(jq -r '[.moves[] | .vm + " " + .state] | join(", ")' "$dir/history")" \

@@ -24,7 +24,7 @@ soak_start() {
     done
     "$lab" ssh node1 "$command" >"$NINJA_LAB_STATE/job.log" 2>&1 </dev/null &
     job_pid=$!
-    until_true 60 links_are_on ib || fail "the job is not on verbs: $(tail -n 20 "$NINJA_LAB_STATE/job.log")"
+    until_true 120 links_are_on ib || fail "the job is not on verbs: $(tail -n 20 "$NINJA_LAB_STATE/job.log")"
 }
 
 # said RANK PATTERN: how often the rank has said so.

@@ -20,7 +20,8 @@
  * long until the last rank had answered and, for a resume, until the last link was on the fabric.
  * One process that stays, so that little of a processor is taken from the ranks. */
 
-#define RANKS_MAX 256
+/* The first page of a rank's status has room for as many links. */
+#define RANKS_MAX 32
 #define ANSWER_MS 10000
 
 struct rank {

@@ -244,6 +244,9 @@ static void adopt_next(struct ninja_fabric *fabric)
     if (!fabric->has_next)
         return;
     fabric->has_next = false;
+    if (memcmp(fabric->uuid, fabric->next.uuid, sizeof(fabric->uuid)) != 0)
+        for (struct ninja_link *link = fabric->core->links; link != NULL; link = link->next)
+            ninja_path_forget_peer(&link->paths[fabric->slot]);
     memcpy(fabric->uuid, fabric->next.uuid, sizeof(fabric->uuid));
     memcpy(fabric->device, fabric->next.device, sizeof(fabric->device));
     fabric->epoch = fabric->next.epoch;

@@ -10,6 +10,7 @@
 #include "opal_config.h"
 
 #include "opal/constants.h"
+#include "opal/datatype/opal_convertor.h"
 #include "opal/mca/btl/base/base.h"
 #include "opal/mca/btl/btl.h"
 #if OPAL_MAJOR_VERSION >= 5
@@ -31,6 +32,16 @@
 #else
 #define NINJA_MODEX_GLOBAL OPAL_PMIX_GLOBAL
 #endif
+
+/* Whether the data of `convertor` are one piece of memory that the processor can read. */
+static inline bool ninja_convertor_in_place(const opal_convertor_t *convertor)
+{
+#if OPAL_MAJOR_VERSION >= 5
+    if (opal_convertor_on_device(convertor))
+        return false;
+#endif
+    return !opal_convertor_need_buffers(convertor);
+}
 
 /* Gives the upper layer a message that came from `endpoint`, which may be NULL if
  * ninja_needs_endpoint() says so. */

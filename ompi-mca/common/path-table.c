@@ -45,7 +45,7 @@ const struct ninja_path_transition ninja_path_table[NINJA_PATH_STATES][NINJA_PAT
     [NINJA_PATH_ASKED] = {
         CELL(START,       NOTHING, ASKED),
         CELL(TURN,        ACCEPT,  ACCEPTED),
-        CELL(OFFER,       NOTHING, ASKED), /* the newer offer takes the older one's place */
+        CELL(OFFER,       QUEUE,   ASKED), /* the newer offer takes the older one's place */
         CELL(ACCEPT,      ERROR,   ASKED),
         CELL(REFUSE,      ERROR,   ASKED),
         CELL(PROBE,       ERROR,   ASKED),

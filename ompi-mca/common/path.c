@@ -88,6 +88,12 @@ static void forget_wishes(struct ninja_path *path)
     path->peer_wants = false;
 }
 
+void ninja_path_forget_peer(struct ninja_path *path)
+{
+    path->peer_up = false;
+    forget_wishes(path);
+}
+
 void ninja_path_announce(struct ninja_path *path, bool up, bool answer)
 {
     if (up)
@@ -126,7 +132,7 @@ void ninja_paths_wake(struct ninja_link *link)
     }
 }
 
-static void set_deadline(struct ninja_path *path, unsigned milliseconds)
+static void set_deadline(struct ninja_path *path, uint64_t milliseconds)
 {
     path->deadline_ms = ninja_now_ms() + milliseconds;
     ninja_core_wake_control(path->link->core);
@@ -167,9 +173,11 @@ static void end(struct ninja_path *path)
     }
     if (should_open(path)) {
         unsigned shift = path->attempts < BACK_OFF_MAX ? path->attempts : BACK_OFF_MAX;
+        uint64_t pause = core->config.tuning->retry_ms;
 
         path->attempts++;
-        set_deadline(path, core->config.tuning->retry_ms << shift);
+        /* Never at once: what fails in the same way each time would leave time for nothing else. */
+        set_deadline(path, (pause > 0 ? pause : 1) << shift);
     }
 }
 
@@ -421,8 +429,7 @@ static void peer_fabric_up(struct ninja_path *path, const struct ninja_path_mess
 
 static void peer_fabric_down(struct ninja_path *path)
 {
-    path->peer_up = false;
-    forget_wishes(path);
+    ninja_path_forget_peer(path);
     path->open_again = false;
     if (path->state == NINJA_PATH_CLOSED)
         path->deadline_ms = 0;

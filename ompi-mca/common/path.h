@@ -179,6 +179,10 @@ void ninja_path_message_received(struct ninja_link *link, const void *payload, s
  * the same of itself. */
 void ninja_path_announce(struct ninja_path *path, bool up, bool answer);
 
+/* The fabric of `path` is another one from now on: what the peer said of the old one is forgotten.
+ */
+void ninja_path_forget_peer(struct ninja_path *path);
+
 /* Our end begins: it has the lower id. */
 bool ninja_path_initiates(const struct ninja_path *path);
 

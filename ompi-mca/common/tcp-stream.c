@@ -22,30 +22,32 @@
  * switch. */
 #define BATCH_BYTES (256U * 1024U)
 
+/* Puts the stream into the epoll set, changes what it waits for there, or takes it out. */
+static void set_events(struct ninja_tcp_stream *stream, int operation)
+{
+    struct epoll_event event = {.events = EPOLLIN | (stream->want_write ? EPOLLOUT : 0),
+                                .data.ptr = stream};
+
+    /* A stream that could not be put in is not watched, and so still read without asking. */
+    stream->watched =
+        epoll_ctl(stream->tcp->transport.event_fd, operation, stream->fd, &event) == 0 &&
+        operation != EPOLL_CTL_DEL;
+}
+
 void ninja_tcp_stream_want(struct ninja_tcp_stream *stream, bool write)
 {
-    struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = stream};
-
     if (stream->want_write == write)
         return;
     stream->want_write = write;
     if (stream->state == NINJA_TCP_ESTABLISHED)
         stream->tcp->writers += write ? 1U : -1U;
-    (void)epoll_ctl(stream->tcp->transport.event_fd,
-                    stream->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, stream->fd, &event);
-    stream->watched = true;
+    set_events(stream, stream->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD);
 }
 
 void ninja_tcp_stream_watch(struct ninja_tcp_stream *stream, bool on)
 {
-    struct epoll_event event = {.events = EPOLLIN | (stream->want_write ? EPOLLOUT : 0),
-                                .data.ptr = stream};
-
-    if (stream->watched == on)
-        return;
-    stream->watched = on;
-    (void)epoll_ctl(stream->tcp->transport.event_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, stream->fd,
-                    &event);
+    if (stream->watched != on)
+        set_events(stream, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
 }
 
 /* --- Sending

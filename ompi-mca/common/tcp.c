@@ -387,7 +387,7 @@ static unsigned handle_waiting(struct ninja_tcp *tcp)
  */
 static bool hot_is_next(const struct ninja_tcp *tcp)
 {
-    return tcp->hot != NULL && !(tcp->hot->large && tcp->hot_is_dry);
+    return tcp->hot != NULL && !(tcp->hot->large && tcp->hot_is_dry && tcp->hot->watched);
 }
 
 int ninja_tcp_progress(struct ninja_tcp *tcp)

@@ -275,8 +275,11 @@ static void ucx_close(struct ninja_transport *base)
 static int ucx_path_prepare(struct ninja_path *path, void *address, size_t *size)
 {
     struct ucx_worker *worker = ucx_of(path->transport)->workers;
-    struct ucx_address head = {UCX_ADDRESS_MAGIC, (uint32_t)worker->address_size};
+    struct ucx_address head = {.magic = UCX_ADDRESS_MAGIC};
 
+    if (worker == NULL) /* given up: UCX did not end what it had begun */
+        return -ENODEV;
+    head.size = (uint32_t)worker->address_size;
     if (sizeof(head) + worker->address_size > NINJA_TRANSPORT_ADDRESS_MAX)
         return -EMSGSIZE;
     memcpy(address, &head, sizeof(head));

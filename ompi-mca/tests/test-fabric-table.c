@@ -111,6 +111,31 @@ static void peers_know_the_old_name_until_the_fabric_is_closed(void **state)
     ninja_path_handle(rig->path, NINJA_PATH_TIMEOUT);
 }
 
+static int open_nothing(struct ninja_core *core, const char *device,
+                        struct ninja_transport **transport, char *why, size_t why_size)
+{
+    return -ENODEV;
+}
+
+/* A peer that stayed where it was has not the new fabric: it would refuse each offer. */
+static void what_peers_said_of_the_old_fabric_is_forgotten(void **state)
+{
+    const struct ninja_transport_ops ops = {.name = "nothing", .open = open_nothing};
+
+    rig->fabric->ops = &ops;
+    rig->fabric->state = NINJA_FABRIC_DOWN;
+    rig->path->peer_up = rig->path->wanted = rig->path->peer_wants = true;
+    memcpy(rig->fabric->next.uuid, rig->fabric->uuid, sizeof(rig->fabric->uuid));
+    rig->fabric->next.epoch = rig->fabric->epoch + 1;
+    rig->fabric->has_next = true;
+    handle(NINJA_FABRIC_RESUME);
+    assert_true(rig->path->peer_up); /* the same one again */
+    memset(rig->fabric->next.uuid, 7, sizeof(rig->fabric->next.uuid));
+    rig->fabric->has_next = true;
+    handle(NINJA_FABRIC_RESUME);
+    assert_false(rig->path->peer_up || rig->path->wanted || rig->path->peer_wants);
+}
+
 static void configuration_is_checked(void **state)
 {
     char why[256];
@@ -170,6 +195,7 @@ int main(void)
         TEST(release_during_release_cancels_a_resume_that_waits),
         TEST(release_that_takes_too_long_goes_on),
         TEST(peers_know_the_old_name_until_the_fabric_is_closed),
+        TEST(what_peers_said_of_the_old_fabric_is_forgotten),
         TEST(configuration_is_checked),
         TEST(device_that_breaks_is_closed_at_once),
         TEST(device_that_breaks_while_it_drains_is_closed_at_once),

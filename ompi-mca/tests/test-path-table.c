@@ -23,7 +23,7 @@ static const char *const expected[NINJA_PATH_STATES][NINJA_PATH_EVENTS] = {
                             "NOTHING WAITING", "ERROR WAITING", "ERROR WAITING", "LEAVE CLOSED",
                             "LEAVE CLOSED", "ERROR WAITING", "NOTHING WAITING", "ERROR WAITING",
                             "ERROR WAITING", "ERROR WAITING"},
-    [NINJA_PATH_ASKED] = {"NOTHING ASKED", "ACCEPT ACCEPTED", "NOTHING ASKED", "ERROR ASKED",
+    [NINJA_PATH_ASKED] = {"NOTHING ASKED", "ACCEPT ACCEPTED", "QUEUE ASKED", "ERROR ASKED",
                           "ERROR ASKED", "ERROR ASKED", "ERROR ASKED", "LEAVE CLOSED",
                           "LEAVE CLOSED", "ERROR ASKED", "LEAVE CLOSED", "ERROR ASKED",
                           "ERROR ASKED", "ERROR ASKED"},

@@ -187,7 +187,7 @@ static mca_btl_base_descriptor_t *ninja_prepare_src(mca_btl_base_module_t *btl,
                                                     uint8_t order, size_t reserve, size_t *size,
                                                     uint32_t flags)
 {
-    bool contiguous = !opal_convertor_need_buffers(convertor);
+    bool contiguous = ninja_convertor_in_place(convertor);
     bool in_place = contiguous && *size + reserve > COPY_MAX;
     mca_btl_ninja_fragment_t *fragment;
 
@@ -286,7 +286,7 @@ static int ninja_sendi(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_
 {
     void *payload = NULL;
 
-    if (payload_size > 0 && opal_convertor_need_buffers(convertor))
+    if (payload_size > 0 && !ninja_convertor_in_place(convertor))
         goto by_descriptor;
     if (payload_size > 0)
         opal_convertor_get_current_pointer(convertor, &payload);

@@ -78,7 +78,10 @@ silence() {
     sleep $((seconds - 2))
     check_equal "messages over TCP in the silence" $(($(verified "$observer_tcp") - tcp)) 0
     if [[ $what == cut ]]; then
-        check "the job over verbs does not notice" verified_more "$observer" $((verbs + seconds * 2))
+        verified_more "$observer" $((verbs + seconds * 2)) ||
+            fail "the job over verbs stands still, too: $(($(verified "$observer") - verbs)) messages; \
+$("$lab" ssh node1 'tail -n 40 /root/verbs.log; uptime; ps -eo pid,stat,wchan:20,time,args | grep -E "mpirun|orted|soak"')"
+        echo "ok: the job over verbs does not notice"
     else
         check_equal "messages over verbs in the silence" $(($(verified "$observer") - verbs)) 0
     fi

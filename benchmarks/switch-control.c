@@ -59,8 +59,7 @@ static void sleep_until(double ms)
         usleep((useconds_t)(left * 1000));
 }
 
-/* Connects to the ranks that listen in `directory`; returns how many those are. */
-static unsigned connect_those(const char *directory)
+static void connect_all(const char *directory, unsigned wanted)
 {
     DIR *dir = opendir(directory);
     const struct dirent *entry;
@@ -77,21 +76,8 @@ static unsigned connect_those(const char *directory)
     }
     if (dir)
         closedir(dir);
-    return rank_count;
-}
-
-static void connect_all(const char *directory, unsigned wanted)
-{
-    double limit = now_ms() + ANSWER_MS;
-
-    /* "Ready" may be said before the last rank listens. */
-    while (connect_those(directory) != wanted) {
-        if (now_ms() > limit)
-            fail("not all ranks listen");
-        while (rank_count > 0)
-            symvirt_requester_destroy(ranks[--rank_count].requester);
-        usleep(50000);
-    }
+    if (rank_count != wanted)
+        fail("not all ranks listen");
 }
 
 /* Sends `message` to all ranks and waits for all results, which `check` may look at; returns

@@ -29,8 +29,10 @@
 #define PATIENCE_MS 20
 /* How often to look whether the application still progresses, while a fabric is in use. */
 #define LOOK_MS 100
-/* Gathered frames wait at most so long for the application's next pass. */
-#define FLUSH_NS 50000
+/* Gathered frames wait so long for the application's next pass, or for the time of so many writes:
+ * on a slow machine a pass takes longer too. */
+#define FLUSH_NS     50000
+#define FLUSH_WRITES 8
 /* Passes in one go, so that the application is not kept out for long. */
 #define PASSES_MAX 64
 
@@ -78,7 +80,9 @@ void ninja_core_wake_control(struct ninja_core *core)
 
 void ninja_control_plan_flush(struct ninja_core *core, bool on)
 {
-    struct itimerspec when = {.it_value.tv_nsec = on ? FLUSH_NS : 0};
+    uint64_t writes_ns = FLUSH_WRITES * core->write_ns;
+    uint64_t wait_ns = writes_ns > FLUSH_NS ? writes_ns : FLUSH_NS;
+    struct itimerspec when = {.it_value.tv_nsec = on ? (long)wait_ns : 0};
 
     core->flush_planned = on;
     (void)timerfd_settime(core->control->flush_fd, 0, &when, NULL);

@@ -137,6 +137,7 @@ struct ninja_core {
                         all  that arrives */
     bool can_gather; /* the control thread runs: it sends what was gathered if nobody else does */
     unsigned burst_gap_ns; /* sends that follow each other more slowly are no burst */
+    uint64_t write_ns;     /* how long a write in a burst takes, on average */
     bool flush_planned;    /* it has been told to */
     bool lost_links;       /* some link has failed since the upper layer last looked */
 

@@ -313,6 +313,7 @@ static const struct ninja_transport_ops lifeline_ops = {
     .name = "lifeline",
     .landing_can_cancel = true,
     .frames_can_move = true,
+    .gather_max = NINJA_FRAME_PAYLOAD_MAX,
     .path_pump = lifeline_pump,
     .progress = lifeline_progress,
     .announce = lifeline_announce,

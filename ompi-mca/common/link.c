@@ -15,10 +15,13 @@
 #include "lifeline.h"
 
 /* So many sends with no pass of progress between them are a burst if they follow each other within
- * core->burst_gap_ns; from then on they are gathered, up to so many. */
+ * core->burst_gap_ns, or half the time of a write; from then on they are gathered, up to so many.
+ */
 #define BURST_FRAMES  4
 #define GATHER_FRAMES 32
 #define GATHER_BYTES  (64U * 1024U)
+/* No write is taken to be slower. */
+#define WRITE_NS_MAX 500000
 
 /* --- The table of links
  * ------------------------------------------------------------------------------------------ */
@@ -197,6 +200,20 @@ void ninja_link_pump_later(struct ninja_link *link)
     core->pump_list = link;
 }
 
+static uint64_t longer(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A write in a burst took from `begin` to `end`; what took so long that something else must have
+ * run meanwhile counts for little. */
+static void note_write(struct ninja_core *core, uint64_t begin, uint64_t end)
+{
+    uint64_t time = end - begin < WRITE_NS_MAX ? end - begin : WRITE_NS_MAX;
+
+    core->write_ns = (7 * core->write_ns + time) / 8;
+}
+
 /*
  * Whether the frame just appended, of a burst, should wait for more of them: a write costs as much
  * as copying 30 KB. It waits until there are enough, or for the end of the pass in which or after
@@ -212,12 +229,15 @@ static bool gather(struct ninja_link *link, const struct ninja_frame *frame)
         link->burst_pass = pass;
         link->burst = 0;
     }
-    if (++link->burst < BURST_FRAMES || !core->can_gather)
+    if (++link->burst < BURST_FRAMES)
         return false;
     now = ninja_now_ns();
     before = link->burst_at_ns;
     link->burst_at_ns = now;
-    if (now - before > core->burst_gap_ns || (frame->header.flags & NINJA_FRAME_ACK_NOW) != 0)
+    if (!core->can_gather ||
+        ninja_frame_length(frame) > link->send_path->transport->ops->gather_max ||
+        now - before > longer(core->burst_gap_ns, core->write_ns / 2) ||
+        (frame->header.flags & NINJA_FRAME_ACK_NOW) != 0)
         return false;
     link->gathered_bytes += ninja_frame_length(frame);
     if (++link->gathered >= GATHER_FRAMES || link->gathered_bytes >= GATHER_BYTES)
@@ -242,9 +262,13 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
     if (gather(link, frame))
         return;
     ninja_link_pump(link);
-    /* The time that the write took is no gap. */
-    if (link->burst >= BURST_FRAMES)
-        link->burst_at_ns = ninja_now_ns();
+    if (link->burst >= BURST_FRAMES) {
+        uint64_t now = ninja_now_ns();
+
+        /* The time that the write took is no gap. */
+        note_write(link->core, link->burst_at_ns, now);
+        link->burst_at_ns = now;
+    }
 }
 
 int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size)

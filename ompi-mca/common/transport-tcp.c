@@ -172,6 +172,7 @@ const struct ninja_transport_ops ninja_transport_tcp = {
     .name = "tcp",
     .landing_can_cancel = true,
     .frames_can_move = true,
+    .gather_max = NINJA_FRAME_PAYLOAD_MAX,
     .open = tcp_open,
     .close = tcp_close,
     .path_prepare = tcp_path_prepare,

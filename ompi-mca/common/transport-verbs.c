@@ -455,6 +455,7 @@ static void verbs_close(struct ninja_transport *base)
 const struct ninja_transport_ops ninja_transport_verbs = {
     .name = "verbs",
     .landing_can_cancel = false,
+    .gather_max = VERBS_GATHER_MAX,
     .open = verbs_open,
     .close = verbs_close,
     .path_prepare = verbs_path_prepare,

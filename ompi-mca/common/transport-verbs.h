@@ -32,7 +32,8 @@
 
 enum verbs_kind { VERBS_FRAME = 1, VERBS_PART, VERBS_OFFER, VERBS_DONE, VERBS_KINDS };
 
-/* Every message begins with this; FRAME and OFFER go on with the frame's header. */
+/* Every message begins with this; FRAME and OFFER go on with the frame's header. Behind a whole
+ * FRAME there may be others, each a header with all its payload. */
 struct verbs_header {
     uint8_t kind;     /* enum verbs_kind */
     uint8_t segments; /* OFFER: number of struct verbs_segment after the frame's header */
@@ -61,12 +62,16 @@ struct verbs_address {
     uint8_t padding[7];
     union ibv_gid gid;
 };
-#define VERBS_ADDRESS_MAGIC 0x4e4a5232U /* "NJR2" */
+#define VERBS_ADDRESS_MAGIC 0x4e4a5233U /* "NJR3" */
 
 /* --- Sizes ----------------------------------------------------------------------------------- */
 
-/* Of a buffer, for one message. */
-#define VERBS_BUFFER_SIZE (16U * 1024U)
+/* Of a buffer, for one message: 16 KiB of a user and all headers. */
+#define VERBS_BUFFER_SIZE (16U * 1024U + 256U)
+
+/* Payload of a frame up to which it may wait for others to share a message: of longer ones only few
+ * go into one, and the device had better begin with the first. */
+#define VERBS_GATHER_MAX 2048U
 
 /* Payload of a frame above which it is offered instead of sent in parts. */
 #define VERBS_OFFER_ABOVE (192U * 1024U)
@@ -169,8 +174,9 @@ struct verbs_path {
     unsigned requests;                                   /* in the send queue */
     unsigned sends;                                      /* of these: frames, the credit */
     unsigned offers;                                     /* tickets */
-    struct ninja_frame *sending;                         /* its parts are being sent */
-    uint32_t sent;                                       /* bytes of its payload that are */
+    struct ninja_frame *sending;   /* its parts are being sent, or none of it is yet */
+    uint32_t sent;                 /* bytes of its payload that are */
+    struct ninja_frame *following; /* the next one, seen already */
     struct verbs_partial partial;
     struct verbs_held *held_head, *held_tail;
     bool pumping;

@@ -70,6 +70,9 @@ struct ninja_transport_ops {
      */
     bool frames_can_move;
 
+    /* Frames longer than that gain nothing by waiting for others to leave with; 0: none does. */
+    uint32_t gather_max;
+
     /*
      * Opens `device` (what the fabric's configuration or the agent named; may be empty: choose
      * one). Sets *transport on success. Returns 0 or a negative errno, with a sentence for the user

@@ -312,36 +312,44 @@ static void receive_part(struct verbs_path *vp, const unsigned char *payload, si
 
 /* --- Messages -------------------------------------------------------------------------------- */
 
-static void receive_frame(struct verbs_path *vp, const struct verbs_header *head,
-                          const unsigned char *rest, size_t size)
+/* Reads the header of a frame; returns false, and the path has failed, if it cannot be one. */
+static bool read_header(struct verbs_path *vp, struct ninja_frame_header *header,
+                        const unsigned char *bytes, size_t size)
+{
+    if (size >= sizeof(*header) && vp->partial.how == VERBS_NO_PARTS) {
+        memcpy(header, bytes, sizeof(*header));
+        if (ninja_frame_header_check(header) == 0 && header->generation == vp->path->generation)
+            return true;
+    }
+    verbs_path_fail(vp, -EPROTO, "a frame that is not understood");
+    return false;
+}
+
+/* One frame or several; the last one may be only its first part. */
+static void receive_frames(struct verbs_path *vp, const unsigned char *bytes, size_t size)
 {
     struct ninja_frame_header header;
 
-    if (size < sizeof(header) || vp->partial.how != VERBS_NO_PARTS) {
-        verbs_path_fail(vp, -EPROTO, "a frame that is not understood");
-        return;
-    }
-    memcpy(&header, rest, sizeof(header));
-    rest += sizeof(header);
-    size -= sizeof(header);
-    if (ninja_frame_header_check(&header) != 0 || header.generation != vp->path->generation ||
-        (head->kind == VERBS_FRAME && size > header.length)) {
-        verbs_path_fail(vp, -EPROTO, "a frame that is not understood");
-        return;
-    }
-    if (head->kind == VERBS_OFFER) {
-        receive_offer(vp, head, &header, rest, size);
-    } else if (size == header.length) {
-        receive_whole(vp, &header, rest);
-    } else {
-        begin_parts(vp, &header);
-        if (!vp->failed)
-            receive_part(vp, rest, size);
-    }
+    do {
+        if (!read_header(vp, &header, bytes, size))
+            return;
+        bytes += sizeof(header);
+        size -= sizeof(header);
+        if (size < header.length) {
+            begin_parts(vp, &header);
+            if (!vp->failed)
+                receive_part(vp, bytes, size);
+            return;
+        }
+        receive_whole(vp, &header, bytes);
+        bytes += header.length;
+        size -= header.length;
+    } while (size > 0 && vp->state == VERBS_PATH_LIVE && !vp->failed);
 }
 
 void verbs_receive_message(struct verbs_path *vp, const unsigned char *message, size_t size)
 {
+    struct ninja_frame_header header;
     struct verbs_header head;
 
     if (vp->state != VERBS_PATH_LIVE || vp->failed)
@@ -355,8 +363,11 @@ void verbs_receive_message(struct verbs_path *vp, const unsigned char *message, 
     size -= sizeof(head);
     switch (head.kind) {
     case VERBS_FRAME:
+        receive_frames(vp, message, size);
+        break;
     case VERBS_OFFER:
-        receive_frame(vp, &head, message, size);
+        if (read_header(vp, &header, message, size))
+            receive_offer(vp, &head, &header, message + sizeof(header), size - sizeof(header));
         break;
     case VERBS_PART:
         receive_part(vp, message, size);

@@ -168,33 +168,97 @@ static void post_inline(struct verbs_operation *operation, const struct ninja_fr
     post(operation, &request);
 }
 
+/* Writes the frame's header and the first `size` bytes of its payload; returns where they end. */
+static unsigned char *put_frame(unsigned char *to, const struct ninja_frame *frame, uint32_t size)
+{
+    memcpy(to, &frame->header, sizeof(frame->header));
+    to += sizeof(frame->header);
+    copy_payload(to, frame, 0, size);
+    return to + size;
+}
+
+static unsigned char *put_head(unsigned char *to, enum verbs_kind kind)
+{
+    const struct verbs_header head = {.kind = (uint8_t)kind};
+
+    memcpy(to, &head, sizeof(head));
+    return to + sizeof(head);
+}
+
 static void post_part(struct verbs_operation *operation, const struct ninja_frame *frame)
 {
     struct verbs_path *vp = operation->owner;
-    struct verbs_header head = {.kind = vp->sent == 0 ? VERBS_FRAME : VERBS_PART};
-    unsigned char *buffer, *end;
+    bool first = vp->sent == 0;
     uint32_t left = ninja_frame_length(frame) - vp->sent;
-    uint32_t room = VERBS_BUFFER_SIZE - (uint32_t)sizeof(head);
+    uint32_t room = VERBS_BUFFER_SIZE - (uint32_t)sizeof(struct verbs_header);
+    unsigned char *buffer, *end;
 
     take_buffer(operation);
     buffer = verbs_send_buffer(vp->transport, (unsigned)operation->buffer);
-    end = buffer;
-    memcpy(end, &head, sizeof(head));
-    end += sizeof(head);
-    if (vp->sent == 0) {
-        memcpy(end, &frame->header, sizeof(frame->header));
-        end += sizeof(frame->header);
-        room -= (uint32_t)sizeof(frame->header);
-    }
+    end = put_head(buffer, first ? VERBS_FRAME : VERBS_PART);
+    room -= first ? (uint32_t)sizeof(frame->header) : 0;
     left = left < room ? left : room;
-    copy_payload(end, frame, vp->sent, left);
+    if (first)
+        end = put_frame(end, frame, left);
+    else
+        copy_payload(end, frame, vp->sent, left);
+    end += first ? 0 : left;
     vp->sent += left;
-    post_buffer(operation, (size_t)(end - buffer) + left);
+    post_buffer(operation, (size_t)(end - buffer));
 }
 
-/* Sends the next part of vp->sending; after the last one the frame goes back. Returns false if
- * memory is exhausted: the path has failed. */
-static bool send_part(struct verbs_path *vp)
+/* Has a message that is `size` bytes long room for all of `frame`? */
+static bool fits(size_t size, const struct ninja_frame *frame)
+{
+    return size + sizeof(frame->header) + ninja_frame_length(frame) <= VERBS_BUFFER_SIZE;
+}
+
+/* The frame whose turn it is after vp->sending, or NULL. */
+static struct ninja_frame *look_ahead(struct verbs_path *vp)
+{
+    if (vp->following == NULL)
+        vp->following = ninja_path_next(vp->path);
+    return vp->following;
+}
+
+/* Do vp->sending and the frame behind it go into one message? */
+static bool is_one_of_several(struct verbs_path *vp)
+{
+    const struct ninja_frame *frame = vp->sending;
+    size_t size = sizeof(struct verbs_header);
+
+    if (vp->sent > 0 || !fits(size, frame))
+        return false;
+    size += sizeof(frame->header) + ninja_frame_length(frame);
+    return look_ahead(vp) != NULL && fits(size, vp->following);
+}
+
+/* Sends vp->sending and all that wait behind it and fit: a message costs more than the copies. */
+static void post_several(struct verbs_operation *operation)
+{
+    struct verbs_path *vp = operation->owner;
+    unsigned char *buffer, *end;
+
+    take_buffer(operation);
+    buffer = verbs_send_buffer(vp->transport, (unsigned)operation->buffer);
+    end = put_head(buffer, VERBS_FRAME);
+    for (;;) {
+        struct ninja_frame *frame = vp->sending;
+
+        end = put_frame(end, frame, ninja_frame_length(frame));
+        vp->sending = NULL;
+        ninja_path_sent(vp->path, frame);
+        if (look_ahead(vp) == NULL || !fits((size_t)(end - buffer), vp->following))
+            break;
+        vp->sending = vp->following;
+        vp->following = NULL;
+    }
+    post_buffer(operation, (size_t)(end - buffer));
+}
+
+/* Sends the next part of vp->sending, or all of it; what is sent as a whole goes back. Returns
+ * false if the path has failed. */
+static bool send_some(struct verbs_path *vp)
 {
     struct ninja_frame *frame = vp->sending;
     uint32_t length = ninja_frame_length(frame);
@@ -205,6 +269,10 @@ static bool send_part(struct verbs_path *vp)
         return false;
     }
     vp->sends++;
+    if (is_one_of_several(vp)) {
+        post_several(operation);
+        return !vp->failed;
+    }
     if (sizeof(struct verbs_header) + sizeof(frame->header) + length <= vp->inline_size) {
         post_inline(operation, frame);
         vp->sent = length;
@@ -427,27 +495,29 @@ static bool may_send(struct verbs_path *vp)
            has_room(vp, 1) && has_buffer(vp, BUFFERS_FOR_ANSWERS);
 }
 
+/* Has vp->sending be a frame that may be sent now; returns false if there is none. */
+static bool take_frame(struct verbs_path *vp)
+{
+    if (vp->sending == NULL) {
+        vp->sending = look_ahead(vp);
+        vp->following = NULL;
+        vp->sent = 0;
+    }
+    /* Nothing begins while the peer has so much to read. */
+    return vp->sending != NULL && (vp->sent > 0 || vp->offers < VERBS_PATH_OFFERS);
+}
+
 void verbs_pump(struct verbs_path *vp)
 {
     if (vp->pumping || vp->state != VERBS_PATH_LIVE)
         return;
     vp->pumping = true;
     post_waiting(vp);
-    while (may_send(vp)) {
-        if (vp->sending == NULL) {
-            struct ninja_frame *frame;
-
-            if (vp->offers == VERBS_PATH_OFFERS)
-                break;
-            frame = ninja_path_next(vp->path);
-            if (frame == NULL)
-                break;
-            if (ninja_frame_length(frame) > VERBS_OFFER_ABOVE && send_offer(vp, frame))
-                continue;
-            vp->sending = frame;
-            vp->sent = 0;
-        }
-        if (!send_part(vp))
+    while (may_send(vp) && take_frame(vp)) {
+        if (vp->sent == 0 && ninja_frame_length(vp->sending) > VERBS_OFFER_ABOVE &&
+            send_offer(vp, vp->sending))
+            vp->sending = NULL;
+        else if (!send_some(vp))
             break;
     }
     vp->pumping = false;
@@ -484,5 +554,7 @@ void verbs_sends_drop(struct verbs_path *vp)
             end_ticket(transport, &transport->tickets[i]);
     if (vp->sending != NULL)
         ninja_path_sent(vp->path, vp->sending);
-    vp->sending = NULL;
+    if (vp->following != NULL)
+        ninja_path_sent(vp->path, vp->following);
+    vp->sending = vp->following = NULL;
 }

@@ -86,6 +86,7 @@ static void transport_close(struct ninja_transport *transport)
 
 static const struct ninja_transport_ops recorder = {
     .name = "recorder",
+    .gather_max = 32,
     .landing_can_cancel = true,
     .close = transport_close,
     .path_prepare = path_prepare,

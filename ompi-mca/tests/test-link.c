@@ -197,6 +197,30 @@ static void a_burst_is_gathered(void **state)
     assert_int_equal(rig->lifeline.count, 17);
 }
 
+static void frames_longer_than_the_transport_gathers_leave_at_once(void **state)
+{
+    rig->core->can_gather = true;
+    rig->core->burst_gap_ns = 1000000000;
+    for (unsigned i = 1; i <= 8; i++) {
+        assert_true(rig_send(33));
+        assert_int_equal(rig->lifeline.count, i);
+    }
+    assert_false(rig->core->flush_planned);
+}
+
+/* Where a write takes long, sends that follow each other within half of it are a burst. */
+static void slow_writes_make_slower_sends_a_burst(void **state)
+{
+    rig->core->can_gather = true;
+    rig->core->burst_gap_ns = 0;
+    rig->core->write_ns = UINT64_C(2000000000);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_true(rig_send(8));
+        usleep(100);
+    }
+    assert_in_range(rig->lifeline.count, 3, 4);
+}
+
 static void sends_with_pauses_are_no_burst(void **state)
 {
     rig->core->can_gather = true;
@@ -508,6 +532,8 @@ int main(void)
         TEST(above_the_high_mark_the_link_is_congested),
         TEST(frames_in_place_complete_at_the_acknowledgement),
         TEST(a_burst_is_gathered),
+        TEST(frames_longer_than_the_transport_gathers_leave_at_once),
+        TEST(slow_writes_make_slower_sends_a_burst),
         TEST(sends_with_pauses_are_no_burst),
         TEST(what_a_completion_waits_for_is_not_gathered),
         TEST(the_control_thread_sends_what_was_gathered),

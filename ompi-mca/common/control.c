@@ -82,8 +82,11 @@ void ninja_control_plan_flush(struct ninja_core *core, bool on)
 {
     uint64_t writes_ns = FLUSH_WRITES * core->write_ns;
     uint64_t wait_ns = writes_ns > FLUSH_NS ? writes_ns : FLUSH_NS;
-    struct itimerspec when = {.it_value.tv_nsec = on ? (long)wait_ns : 0};
+    struct itimerspec when = {.it_value = {0}};
 
+    if (on)
+        when.it_value =
+            (struct timespec){(time_t)(wait_ns / 1000000000), (long)(wait_ns % 1000000000)};
     core->flush_planned = on;
     (void)timerfd_settime(core->control->flush_fd, 0, &when, NULL);
 }

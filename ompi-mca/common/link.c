@@ -21,7 +21,8 @@
 #define GATHER_FRAMES 32
 #define GATHER_BYTES  (64U * 1024U)
 /* No write is taken to be slower. */
-#define WRITE_NS_MAX 500000
+#define WRITE_NS_MAX       500000
+#define WRITE_SAMPLE_BYTES 2048U
 
 /* --- The table of links
  * ------------------------------------------------------------------------------------------ */
@@ -205,13 +206,15 @@ static uint64_t longer(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* A write in a burst took from `begin` to `end`; what took so long that something else must have
- * run meanwhile counts for little. */
-static void note_write(struct ninja_core *core, uint64_t begin, uint64_t end)
+/* The write of `frame`, in a burst, took from `begin` to `end`. What took very long was something
+ * else that ran meanwhile; long frames and full queues tell nothing. */
+static void note_write(struct ninja_core *core, const struct ninja_frame *frame, uint64_t begin,
+                       uint64_t end)
 {
     uint64_t time = end - begin < WRITE_NS_MAX ? end - begin : WRITE_NS_MAX;
 
-    core->write_ns = (7 * core->write_ns + time) / 8;
+    if (frame->handed && ninja_frame_length(frame) <= WRITE_SAMPLE_BYTES)
+        core->write_ns = (7 * core->write_ns + time) / 8;
 }
 
 /*
@@ -266,7 +269,7 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
         uint64_t now = ninja_now_ns();
 
         /* The time that the write took is no gap. */
-        note_write(link->core, link->burst_at_ns, now);
+        note_write(link->core, frame, link->burst_at_ns, now);
         link->burst_at_ns = now;
     }
 }

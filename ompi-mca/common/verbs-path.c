@@ -140,6 +140,8 @@ static void finish_closing(struct verbs_path *vp)
 
     verbs_sends_drop(vp);
     verbs_receive_drop(vp);
+    /* Whoever waits for the buffers of this path has another pass. */
+    vp->transport->handled += vp->transport->starved;
     free(vp);
     path->transport_data = NULL;
     ninja_path_closed(path);

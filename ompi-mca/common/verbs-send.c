@@ -498,13 +498,17 @@ static bool may_send(struct verbs_path *vp)
 /* Has vp->sending be a frame that may be sent now; returns false if there is none. */
 static bool take_frame(struct verbs_path *vp)
 {
+    bool begins = vp->sending == NULL || vp->sent == 0;
+
+    /* Nothing begins while the peer has so much to read. */
+    if (begins && vp->offers == VERBS_PATH_OFFERS)
+        return false;
     if (vp->sending == NULL) {
         vp->sending = look_ahead(vp);
         vp->following = NULL;
         vp->sent = 0;
     }
-    /* Nothing begins while the peer has so much to read. */
-    return vp->sending != NULL && (vp->sent > 0 || vp->offers < VERBS_PATH_OFFERS);
+    return vp->sending != NULL;
 }
 
 void verbs_pump(struct verbs_path *vp)

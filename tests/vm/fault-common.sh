@@ -11,7 +11,7 @@ fail() {
 }
 # soak_start FAULT: ninja-soak over verbs with FAULT injected by rank 0.
 soak_start() {
-    local command='exec timeout 200 mpirun --am ninja --gmca btl_ninja_agent none --gmca btl_ninja_fabrics ib=verbs@rxe0 \
+    local command='exec timeout 400 mpirun --am ninja --gmca btl_ninja_agent none --gmca btl_ninja_fabrics ib=verbs@rxe0 \
         --gmca btl_ninja_verbose 2' node=1 fault
     for fault in "$1" ''; do
         ((node == 1)) || command+=' :'

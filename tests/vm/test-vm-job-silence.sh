@@ -68,14 +68,14 @@ flows_again() {
 
 # silence WHAT SECONDS
 silence() {
-    local what=$1 seconds=$2 verbs tcp lines name vm
+    local what=$1 seconds=$2 settle=$(($2 < 30 ? $2 / 3 : 10)) verbs tcp lines name vm
     # Sessions that are open would not outlive it.
     for vm in node1 node2; do vm_close "$vm"; done
     echo "== $what, $seconds s"
     silence_begin "$what" || fail "$what cannot be silenced"
-    sleep 10 # what was under way, and the observer on a busy machine
+    sleep $settle # what was under way, and the observer on a busy machine
     verbs=$(verified "$observer") tcp=$(verified "$observer_tcp")
-    sleep $((seconds - 10))
+    sleep $((seconds - settle))
     check_equal "messages over TCP in the silence" $(($(verified "$observer_tcp") - tcp)) 0
     if [[ $what == cut ]]; then
         verified_more "$observer" $((verbs + seconds * 2)) ||

@@ -20,9 +20,10 @@
 #define BURST_FRAMES  4
 #define GATHER_FRAMES 32
 #define GATHER_BYTES  (64U * 1024U)
-/* No write is taken to be slower. */
-#define WRITE_NS_MAX       500000
+/* How long a write takes is learnt from frames up to this size, and no write is taken to be slower.
+ */
 #define WRITE_SAMPLE_BYTES 2048U
+#define WRITE_NS_MAX       500000
 
 /* --- The table of links
  * ------------------------------------------------------------------------------------------ */

@@ -131,9 +131,9 @@ static void post_buffer(struct verbs_operation *operation, size_t size)
 
 /* --- Frames in parts ------------------------------------------------------------------------- */
 
-/* Copies `size` bytes of the payload of `frame`, from `offset` on. */
-static void copy_payload(unsigned char *to, const struct ninja_frame *frame, size_t offset,
-                         size_t size)
+/* Copies `size` bytes of the payload of `frame`, from `offset` on; returns where they end. */
+static unsigned char *copy_payload(unsigned char *to, const struct ninja_frame *frame,
+                                   size_t offset, size_t size)
 {
     if (offset < frame->inline_length) {
         size_t count = frame->inline_length - offset;
@@ -146,6 +146,7 @@ static void copy_payload(unsigned char *to, const struct ninja_frame *frame, siz
     }
     if (size > 0)
         memcpy(to, (const unsigned char *)frame->place + (offset - frame->inline_length), size);
+    return to + size;
 }
 
 /* The whole of a small frame, out of its own memory: the device takes it with the request. */
@@ -172,9 +173,7 @@ static void post_inline(struct verbs_operation *operation, const struct ninja_fr
 static unsigned char *put_frame(unsigned char *to, const struct ninja_frame *frame, uint32_t size)
 {
     memcpy(to, &frame->header, sizeof(frame->header));
-    to += sizeof(frame->header);
-    copy_payload(to, frame, 0, size);
-    return to + size;
+    return copy_payload(to + sizeof(frame->header), frame, 0, size);
 }
 
 static unsigned char *put_head(unsigned char *to, enum verbs_kind kind)
@@ -198,11 +197,7 @@ static void post_part(struct verbs_operation *operation, const struct ninja_fram
     end = put_head(buffer, first ? VERBS_FRAME : VERBS_PART);
     room -= first ? (uint32_t)sizeof(frame->header) : 0;
     left = left < room ? left : room;
-    if (first)
-        end = put_frame(end, frame, left);
-    else
-        copy_payload(end, frame, vp->sent, left);
-    end += first ? 0 : left;
+    end = first ? put_frame(end, frame, left) : copy_payload(end, frame, vp->sent, left);
     vp->sent += left;
     post_buffer(operation, (size_t)(end - buffer));
 }

@@ -98,6 +98,20 @@ static void test_small_frames_arrive_in_order(void **state)
     assert_int_equal(ends[1].disordered, 0);
 }
 
+/* More frames than a path may have requests, in one go: they go in messages of many. */
+static void test_small_frames_share_messages(void **state)
+{
+    if (transport_ops != &ninja_transport_verbs)
+        skip();
+    paths_open(ends);
+    for (unsigned i = 0; i < 1000; i++)
+        frame_queue(&ends[0], NINJA_FRAME_DATA, 100, 0);
+    pump(&ends[0]);
+    assert_int_equal(ends[0].taken, 1000);
+    assert_all_arrived(&ends[0], &ends[1]);
+    assert_int_equal(ends[1].disordered, 0);
+}
+
 static void test_both_directions_at_once(void **state)
 {
     paths_open(ends);
@@ -292,8 +306,7 @@ static void test_malformed_address_is_refused(void **state)
     assert_int_equal(transport_ops->path_open(path, zeros, 3, true), -EPROTO);
     assert_int_equal(transport_ops->path_open(path, zeros, sizeof(zeros), true), -EPROTO);
     assert_int_equal(
-        transport_ops->path_open(path, ends[1].address, ends[1].address_size - 1, true),
-        -EPROTO);
+        transport_ops->path_open(path, ends[1].address, ends[1].address_size - 1, true), -EPROTO);
     path_forget_one(&ends[0]);
     path_forget_one(&ends[1]);
 }
@@ -468,6 +481,7 @@ int main(int argc, char **argv)
         WITH_ENDS(test_frames_with_place_of_all_sizes),
         WITH_ENDS(test_placed_frames_of_all_sizes),
         WITH_ENDS(test_small_frames_arrive_in_order),
+        WITH_ENDS(test_small_frames_share_messages),
         WITH_ENDS(test_both_directions_at_once),
         WITH_ENDS(test_frames_that_must_wait_arrive_later),
         WITH_ENDS(test_acknowledgements_pass_waiting_frames),
@@ -496,8 +510,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < count; i++) {
         const char *name = named != NULL ? named : transports[i];
 
-        transport_ops = strncmp(name, "verbs@", 6) == 0 ? &ninja_transport_verbs
-                                                        : &ninja_transport_ucx;
+        transport_ops =
+            strncmp(name, "verbs@", 6) == 0 ? &ninja_transport_verbs : &ninja_transport_ucx;
         test_device = strchr(name, '@') != NULL ? strchr(name, '@') + 1 : "";
         printf("# over %s\n", name);
         failed += cmocka_run_group_tests(tests, NULL, NULL);

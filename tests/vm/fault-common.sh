@@ -9,6 +9,7 @@ fail() {
     grep -E 'fault|failed|in OPEN|lost| at sequence' "$NINJA_LAB_STATE/job.log" | tail -n 60
     exit 1
 }
+
 # soak_start FAULT: ninja-soak over verbs with FAULT injected by rank 0.
 soak_start() {
     local command='exec timeout 400 mpirun --am ninja --gmca btl_ninja_agent none --gmca btl_ninja_fabrics ib=verbs@rxe0 \

@@ -3,6 +3,7 @@
 # links come back to verbs, and the peer learns it over the lifeline.
 # SPDX-License-Identifier: BSD-3-Clause
 . "$(dirname "$0")/fault-common.sh"
+
 # device_fault KIND WHY: rank 0 meets KIND, and says WHY it gave up the path or the device.
 device_fault() {
     local begin=$SECONDS

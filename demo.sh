@@ -21,7 +21,8 @@ Installs what is missing, builds, starts a cloud of two sites on this machine
 Exit code 0 only if all of this holds: one and the same mpirun from start to end;
 no message lost, duplicated or corrupt; the HCAs' packet counters grow, stand
 still, and grow again; and the longest stall of each move is at most that VM's
-downtime + 0.3 s.
+downtime + 0.3 s, or + 1.5 s where the VMs are emulated (no /dev/kvm): these need
+most of a second to run at full speed again (docs/speed.md, "A move").
 
   --keep   leave the cloud up afterwards and say what to try next
   --down   remove a cloud that was left up

@@ -18,7 +18,7 @@
 #include "lifeline.h"
 
 /* While links use other fabrics, the lifeline is looked at in one pass of so many. */
-#define LIFELINE_PASSES 16
+#define LIFELINE_PASSES 64
 /* The application's way from one send of a burst to the next is shorter. */
 #define BURST_GAP_NS 10000
 /* Memory for frames that was not needed for so long goes back to the system. */

@@ -6,9 +6,9 @@
 #include "gate.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 static int membarrier(int command)
@@ -42,13 +42,23 @@ void ninja_gate_destroy(struct ninja_gate *gate)
 
 void ninja_gate_take(struct ninja_gate *gate)
 {
+    unsigned inside;
+
     pthread_mutex_lock(&gate->control);
     atomic_store_explicit(&gate->wanted, 1, memory_order_seq_cst);
     /* After this, either the application sees `wanted`, or we see that it is inside. */
     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-    /* It leaves after one pass. On a single processor it can only do so while we sleep. */
-    while (atomic_load_explicit(&gate->inside, memory_order_acquire) != 0)
-        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    /*
+     * It leaves after one pass, and then sees `wanted`. On a single processor it can only do so
+     * while we sleep, and each look before that would take the processor from it.
+     */
+    while ((inside = atomic_load_explicit(&gate->inside, memory_order_acquire)) != 0)
+        syscall(SYS_futex, &gate->inside, FUTEX_WAIT_PRIVATE, inside, NULL, NULL, 0);
+}
+
+void ninja_gate_wake(struct ninja_gate *gate)
+{
+    syscall(SYS_futex, &gate->inside, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void ninja_gate_give(struct ninja_gate *gate)
@@ -61,6 +71,7 @@ void ninja_gate_wait(struct ninja_gate *gate)
 {
     /* Step out so that the control thread gets in, and wait for its end on its mutex. */
     atomic_store_explicit(&gate->inside, 0, memory_order_release);
+    ninja_gate_wake(gate);
     for (;;) {
         pthread_mutex_lock(&gate->control);
         pthread_mutex_unlock(&gate->control);
@@ -68,5 +79,6 @@ void ninja_gate_wait(struct ninja_gate *gate)
         if (atomic_load_explicit(&gate->wanted, memory_order_seq_cst) == 0)
             return;
         atomic_store_explicit(&gate->inside, 0, memory_order_release);
+        ninja_gate_wake(gate);
     }
 }

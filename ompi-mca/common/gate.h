@@ -3,8 +3,8 @@
  *
  * One application thread (or several, one after the other, when `threads` was asked for) and one
  * control thread share the core. The application's way in is a plain store and a load; the control
- * thread, which comes seldom, makes them visible with membarrier(2) and waits until the application
- * is out. The application may enter again while it is inside (callbacks do).
+ * thread, which comes seldom, makes them visible with membarrier(2) and sleeps until the
+ * application is out. The application may enter again while it is inside (callbacks do).
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -35,6 +35,9 @@ void ninja_gate_give(struct ninja_gate *gate);
 /* The slow half of ninja_gate_enter(): the control thread is inside or about to be. */
 void ninja_gate_wait(struct ninja_gate *gate);
 
+/* The slow half of ninja_gate_leave(): the control thread may sleep until we are out. */
+void ninja_gate_wake(struct ninja_gate *gate);
+
 /* An application thread's way in. */
 static inline void ninja_gate_enter(struct ninja_gate *gate)
 {
@@ -55,6 +58,9 @@ static inline void ninja_gate_leave(struct ninja_gate *gate)
     unsigned depth = atomic_load_explicit(&gate->inside, memory_order_relaxed);
 
     atomic_store_explicit(&gate->inside, depth - 1, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (depth == 1 && atomic_load_explicit(&gate->wanted, memory_order_relaxed) != 0)
+        ninja_gate_wake(gate);
     if (gate->threads)
         pthread_mutex_unlock(&gate->mutex);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -95,9 +96,39 @@ static void several_application_threads(void **state)
     run(3);
 }
 
+static void *take_once(void *switches)
+{
+    struct rusage before, after;
+
+    getrusage(RUSAGE_THREAD, &before);
+    ninja_gate_take(&gate);
+    getrusage(RUSAGE_THREAD, &after);
+    touch();
+    ninja_gate_give(&gate);
+    *(long *)switches = after.ru_nvcsw - before.ru_nvcsw;
+    return NULL;
+}
+
+/* On a single processor each look would take it from the application. */
+static void control_sleeps_until_the_application_is_out(void **state)
+{
+    pthread_t control_thread;
+    long switches;
+
+    assert_int_equal(ninja_gate_init(&gate, false), 0);
+    ninja_gate_enter(&gate);
+    pthread_create(&control_thread, NULL, take_once, &switches);
+    usleep(100000);
+    ninja_gate_leave(&gate);
+    pthread_join(control_thread, NULL);
+    assert_true(switches <= 5);
+    ninja_gate_destroy(&gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(control_sleeps_until_the_application_is_out),
         cmocka_unit_test(one_application_thread),
         cmocka_unit_test(several_application_threads),
     };

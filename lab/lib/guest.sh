@@ -73,7 +73,9 @@ guest_cpu_xml() {
     if [[ $(accel_name) == kvm ]]; then
         echo "<cpu mode='host-model'/>"
     else
-        echo "<cpu mode='maximum' check='none'/>"
+        # Emulated, a "rep movsb" copies byte by byte; without these two flags kernel and libc copy words and vectors.
+        echo "<cpu mode='maximum' check='none'><feature policy='disable' name='erms'/>"
+        echo "<feature policy='disable' name='fsrm'/></cpu>"
     fi
 }
 

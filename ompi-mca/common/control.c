@@ -247,11 +247,15 @@ static int shorter(int a, int b)
 static int keep_time(struct ninja_control *control)
 {
     struct ninja_core *core = control->core;
-    int timeout;
+    int timeout, look;
 
     ninja_control_enter(core);
     timeout = ninja_core_tick(core);
-    timeout = shorter(timeout, watch_transports(control));
+    look = watch_transports(control);
+    /* We look soon anyway: nobody needs to wake us for what is sent until then. */
+    if (look >= 0)
+        core->control_sleeps = false;
+    timeout = shorter(timeout, look);
     ninja_control_leave(core);
     timeout = shorter(timeout, watch_application(control));
     return shorter(timeout, symvirt_client_timeout_ms(control->client));

@@ -112,7 +112,7 @@ if [ -n "$long" ]; then
     run_tests check-long "$build" 1500 || status=$?
     if [ -n "$vm" ]; then
         step "Running virtual machines that stand still for minutes"
-        run_tests check-vm-long "$build" 2400 || status=$?
+        run_tests check-vm-long "$build" 3000 || status=$?
     fi
     step "Building with ASan and UBSan"
     build_in "$build-asan" --enable-sanitizers

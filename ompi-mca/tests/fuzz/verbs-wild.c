@@ -98,8 +98,9 @@ static size_t repair_offer(struct peer *peer, struct verbs_header *head, unsigne
         return size;
     head->segments = 1 + head->segments % 2;
     memcpy(segments, at + sizeof(header), sizeof(segments));
-    segments[0].length =
-        head->segments == 1 ? header.length : segments[0].length % (header.length + 1);
+    segments[0].length = head->segments == 1
+                             ? header.length
+                             : (uint32_t)(segments[0].length % ((uint64_t)header.length + 1));
     segments[1].length = header.length - segments[0].length;
     memcpy(at + sizeof(header), segments, sizeof(segments));
     return sizeof(header) + head->segments * sizeof(segments[0]);

@@ -12,6 +12,7 @@ fail() {
     exit 1
 }
 
+before=$(ls -d /run/nb-* 2>/dev/null)
 timeout 280 "$top/benchmarks/bench-move" --rounds 1 --build "${builddir:-.}/.." --out "$dir/out" >"$dir/log" 2>&1 ||
     fail "$(cat "$dir/log")"
 cat "$dir/out/table.txt"
@@ -22,5 +23,6 @@ for variant in ninja tcp; do
             "$dir/out/raw.csv" || fail "no sensible $metric of $variant: $(cat "$dir/out/raw.csv")"
     done
 done
+[[ $(ls -d /run/nb-* 2>/dev/null) = "$before" ]] || fail "a lab is left: $(ls -d /run/nb-*)"
 grep -q '^Against tcp: ' "$dir/out/table.txt" || fail "no summary"
 exit 0

@@ -7,9 +7,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* No input is longer. */
 #define INPUT_MAX 65536
+/* All of them take a second, or ten under sanitizers. */
+#define LIMIT_S 120
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,6 +47,7 @@ int main(void)
     glob_t inputs;
     int rc = 0;
 
+    alarm(LIMIT_S); /* an input for which something waits for ever ends the test */
     snprintf(pattern, sizeof(pattern), "%s/tests/fuzz/corpus/*", srcdir != NULL ? srcdir : ".");
     if (glob(pattern, 0, NULL, &inputs) != 0) {
         fprintf(stderr, "no inputs: %s\n", pattern);

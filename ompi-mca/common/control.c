@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <symvirt.h>
@@ -25,8 +26,11 @@
 #include "moved.h"
 #include "requests.h"
 
-/* The application is given so long to look after an event itself. */
-#define PATIENCE_MS 20
+/* The application is given so long to look after an event itself; longer where our looks would cost
+ * it more than one part in so many of its processor. */
+#define PATIENCE_MS     20
+#define PATIENCE_MS_MAX 100
+#define LOOK_SHARE      100
 /* How often to look whether the application still progresses, while a fabric is in use. */
 #define LOOK_MS 100
 /* Gathered frames wait so long for the application's next pass, or for the time of so many writes:
@@ -51,6 +55,9 @@ struct ninja_control {
     uint64_t armed_passes; /* of the application, when we last made a pass for it */
     uint64_t look_at_ms;   /* when to look again */
     uint64_t seen_passes;  /* of the application, when an event was last left to it */
+    unsigned patience_ms;  /* for how long events are left to it */
+    uint64_t round_at_ns;  /* processor time of this thread when the loop's present round began */
+    uint64_t look_ns;      /* what a round costs in which we only look, on average */
     struct symvirt_client *client;
 };
 
@@ -136,7 +143,7 @@ static void arm_transports(struct ninja_control *control, bool on)
 static void wait_for_application(struct ninja_control *control)
 {
     control->seen_passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
-    control->rearm_at_ms = ninja_now_ms() + PATIENCE_MS;
+    control->rearm_at_ms = ninja_now_ms() + control->patience_ms;
     arm_transports(control, false);
 }
 
@@ -188,15 +195,20 @@ static int watch_transports(struct ninja_control *control)
 
     if (control->core->announced)
         return -1;
-    if (now < control->rearm_at_ms && !releasing(control->core))
+    /* A little early saves a look when we are here for another deadline. */
+    if (now + control->patience_ms / 4 < control->rearm_at_ms && !releasing(control->core))
         return (int)(control->rearm_at_ms - now);
     if (passes == control->seen_passes || releasing(control->core)) {
         arm_transports(control, true);
-        return -1;
+        /* Now deadlines count again that the next look would have seen to, and the pass is due that
+         * makes transports announce events. */
+        control->idle_passes = passes;
+        control->look_at_ms = now;
+        return 0;
     }
     control->seen_passes = passes;
-    control->rearm_at_ms = now + PATIENCE_MS;
-    return PATIENCE_MS;
+    control->rearm_at_ms = now + control->patience_ms;
+    return (int)control->patience_ms;
 }
 
 /*
@@ -210,7 +222,8 @@ static int watch_application(struct ninja_control *control)
     uint64_t passes = atomic_load_explicit(&core->passes, memory_order_relaxed);
     uint64_t now = ninja_now_ms();
 
-    if (core->active_count < 2 || passes == control->armed_passes)
+    /* What has not been announced yet is looked at by watch_transports(). */
+    if (core->active_count < 2 || passes == control->armed_passes || !core->announced)
         return -1;
     if (now < control->look_at_ms)
         return (int)(control->look_at_ms - now);
@@ -241,6 +254,35 @@ static void flush(struct ninja_control *control)
 static int shorter(int a, int b)
 {
     return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+unsigned ninja_control_patience(uint64_t look_ns)
+{
+    uint64_t patience = look_ns * LOOK_SHARE / 1000000;
+
+    if (patience < PATIENCE_MS)
+        return PATIENCE_MS;
+    return patience < PATIENCE_MS_MAX ? (unsigned)patience : PATIENCE_MS_MAX;
+}
+
+/* Time on a processor that this thread has had. */
+static uint64_t processor_ns(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+/* Notes what the last round of the loop has cost; `only_looked`: nothing else was to do in it. */
+static void note_look(struct ninja_control *control, bool only_looked)
+{
+    uint64_t now = processor_ns();
+
+    if (only_looked)
+        control->look_ns = (7 * control->look_ns + now - control->round_at_ns) / 8;
+    control->round_at_ns = now;
+    control->patience_ms = ninja_control_patience(control->look_ns);
 }
 
 /* Deadlines; returns how long to wait for events, in milliseconds. */
@@ -290,7 +332,7 @@ static void *run(void *argument)
         struct epoll_event events[4];
         int timeout = keep_time(control);
         int count = epoll_wait(control->epoll_fd, events, 4, timeout);
-        bool transports = false;
+        bool transports = false, client = symvirt_client_timeout_ms(control->client) == 0;
 
         for (int i = 0; i < count; i++) {
             uint64_t value;
@@ -303,10 +345,14 @@ static void *run(void *argument)
                 transports = true;
             else if (events[i].data.fd == control->flush_fd)
                 flush(control);
+            else
+                client = true;
         }
-        symvirt_client_dispatch(control->client);
+        if (client)
+            symvirt_client_dispatch(control->client);
         if (transports)
             handle_transports(control);
+        note_look(control, count == 0 && !client);
     }
     return NULL;
 }
@@ -324,6 +370,7 @@ int ninja_control_create(struct ninja_core *core)
     if (control == NULL)
         return -ENOMEM;
     control->core = core;
+    control->patience_ms = PATIENCE_MS;
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     control->transports_fd = epoll_create1(EPOLL_CLOEXEC);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -45,6 +45,10 @@ void ninja_control_answer(struct ninja_core *core, uint64_t operation, int error
  */
 void ninja_control_plan_flush(struct ninja_core *core, bool on);
 
+/* How long events are left to the application, in milliseconds, where a look whether it is still
+ * there costs the control thread `look_ns` of processor time. */
+unsigned ninja_control_patience(uint64_t look_ns);
+
 /* Watches `transport` for events while the application is outside MPI, or no longer. The gate is
  * held. */
 void ninja_control_watch(struct ninja_core *core, struct ninja_transport *transport, bool on);

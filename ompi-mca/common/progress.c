@@ -236,13 +236,16 @@ static uint64_t trim_pool(struct ninja_core *core, uint64_t now)
 int ninja_core_tick(struct ninja_core *core)
 {
     uint64_t now = ninja_now_ms();
-    uint64_t next = 0;
+    uint64_t next = 0, acknowledge;
 
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
             next = earlier(next, tick_path(&link->paths[i], now));
         (void)ninja_link_last_used(link, now);
-        next = earlier(next, ninja_link_acknowledge_tick(link, now));
+        acknowledge = ninja_link_acknowledge_tick(link, now);
+        /* Otherwise the control thread looks soon anyway. */
+        if (core->announced)
+            next = earlier(next, acknowledge);
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
     ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);

@@ -19,10 +19,6 @@
 /* After so long without anything new, the rest is acknowledged too. */
 #define ACKNOWLEDGE_MS 50
 
-/* Early frames of one channel take at most this much memory; the sender's retention keeps it far
- * below. */
-#define EARLY_BYTES_MAX (256U * 1024U * 1024U)
-
 /* --- Acknowledging
  * ------------------------------------------------------------------------------------------------
  */
@@ -325,17 +321,19 @@ static void accept_early(struct ninja_link *link, struct ninja_channel *channel)
     }
 }
 
-/* Keeps a frame whose turn has not come. One for which there is no memory is dropped: it will be
- * sent again. */
+/*
+ * Keeps a frame whose turn has not come. There is no limit: the path on which an earlier one is
+ * under way may be much slower than this one, and what the peer has under way is bounded by its
+ * own memory.
+ */
 static void keep_early(struct ninja_link *link, struct ninja_channel *channel,
                        const struct ninja_frame_header *header, const void *payload)
 {
     struct ninja_early_frame **at = &channel->early;
     size_t size = payload != NULL ? header->length : 0;
-    struct ninja_early_frame *early;
+    struct ninja_early_frame *early = malloc(sizeof(*early) + size);
 
-    if (channel->early_bytes + sizeof(*early) + size > EARLY_BYTES_MAX ||
-        (early = malloc(sizeof(*early) + size)) == NULL) {
+    if (early == NULL) {
         ninja_log(link->core, 0, "out of memory for frames that arrive early from rank %" PRIx64,
                   link->peer);
         abort(); /* a frame dropped here would not be sent again on a healthy path */

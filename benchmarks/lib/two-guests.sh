@@ -12,14 +12,19 @@ guests_prepare() {
     export NINJA_LAB_STATE
     work=$(mktemp -d) || exit 1
     trap finish EXIT
-    trap 'exit 143' TERM INT HUP
+    # A second signal must not end what takes the lab down; programs that it starts still hear theirs.
+    trap 'trap : TERM INT HUP; exit 143' TERM INT HUP
 }
 
 finish() {
     local status=$?
     trap - EXIT
     # A lab that comes up must have ended before it can go down.
-    [ -z "$child_pid" ] || { kill "$child_pid" && wait "$child_pid"; } 2>/dev/null
+    if [ -n "$child_pid" ]; then
+        kill "$child_pid" 2>/dev/null
+        # A signal ends wait, but not the child.
+        while kill -0 "$child_pid" 2>/dev/null; do wait "$child_pid"; done
+    fi
     [ -z "$observer_pid" ] || kill "$observer_pid" 2>/dev/null
     timeout 90 "$lab" down || status=1
     rm -rf "$work"

@@ -31,6 +31,8 @@
 #define PATIENCE_MS     20
 #define PATIENCE_MS_MAX 100
 #define LOOK_SHARE      100
+/* No look is taken to cost more. */
+#define LOOK_NS_MAX 2000000
 /* How often to look whether the application still progresses, while a fabric is in use. */
 #define LOOK_MS 100
 /* Gathered frames wait so long for the application's next pass, or for the time of so many writes:
@@ -228,9 +230,14 @@ static int watch_application(struct ninja_control *control)
     if (now < control->look_at_ms)
         return (int)(control->look_at_ms - now);
     if (passes == control->idle_passes) {
+        int moved;
+
         ninja_control_enter(core);
-        (void)ninja_core_pass(core);
+        moved = ninja_core_pass(core);
         ninja_control_leave(core);
+        /* Only one that finds nothing makes transports announce events. */
+        if (moved > 0)
+            return 0;
         control->armed_passes = passes;
         return -1;
     }
@@ -274,13 +281,15 @@ static uint64_t processor_ns(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* Notes what the last round of the loop has cost; `only_looked`: nothing else was to do in it. */
+/* Notes what the last round of the loop has cost; `only_looked`: no event was handled in it. It may
+ * have done what was due all the same, so that what took very long tells nothing. */
 static void note_look(struct ninja_control *control, bool only_looked)
 {
     uint64_t now = processor_ns();
+    uint64_t cost = now - control->round_at_ns;
 
     if (only_looked)
-        control->look_ns = (7 * control->look_ns + now - control->round_at_ns) / 8;
+        control->look_ns = (7 * control->look_ns + (cost < LOOK_NS_MAX ? cost : LOOK_NS_MAX)) / 8;
     control->round_at_ns = now;
     control->patience_ms = ninja_control_patience(control->look_ns);
 }
@@ -328,6 +337,7 @@ static void *run(void *argument)
     struct ninja_control *control = argument;
 
     open_fabrics(control->core);
+    control->round_at_ns = processor_ns();
     while (!atomic_load(&control->stop)) {
         struct epoll_event events[4];
         int timeout = keep_time(control);

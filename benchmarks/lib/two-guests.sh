@@ -17,13 +17,15 @@ guests_prepare() {
 }
 
 finish() {
-    local status=$?
+    local status=$? i
     trap - EXIT
     # A lab that comes up must have ended before it can go down.
-    if [ -n "$child_pid" ]; then
-        kill "$child_pid" 2>/dev/null
-        # A signal ends wait, but not the child.
-        while kill -0 "$child_pid" 2>/dev/null; do wait "$child_pid"; done
+    if [ -n "$child_pid" ] && kill "$child_pid" 2>/dev/null; then
+        for ((i = 0; i < 120; i++)); do
+            kill -0 "$child_pid" 2>/dev/null || break
+            sleep 0.5
+        done
+        kill -KILL "$child_pid" 2>/dev/null
     fi
     [ -z "$observer_pid" ] || kill "$observer_pid" 2>/dev/null
     timeout 90 "$lab" down || status=1

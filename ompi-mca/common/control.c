@@ -57,7 +57,6 @@ struct ninja_control {
     uint64_t armed_passes; /* of the application, when we last made a pass for it */
     uint64_t look_at_ms;   /* when to look again */
     uint64_t seen_passes;  /* of the application, when an event was last left to it */
-    unsigned patience_ms;  /* for how long events are left to it */
     uint64_t round_at_ns;  /* processor time of this thread when the loop's present round began */
     uint64_t look_ns;      /* what a round costs in which we only look, on average */
     struct symvirt_client *client;
@@ -145,7 +144,7 @@ static void arm_transports(struct ninja_control *control, bool on)
 static void wait_for_application(struct ninja_control *control)
 {
     control->seen_passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
-    control->rearm_at_ms = ninja_now_ms() + control->patience_ms;
+    control->rearm_at_ms = ninja_now_ms() + ninja_control_patience(control->look_ns);
     arm_transports(control, false);
 }
 
@@ -194,11 +193,12 @@ static int watch_transports(struct ninja_control *control)
 {
     uint64_t passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
     uint64_t now = ninja_now_ms();
+    unsigned patience = ninja_control_patience(control->look_ns);
 
     if (control->core->announced)
         return -1;
     /* A little early saves a look when we are here for another deadline. */
-    if (now + control->patience_ms / 4 < control->rearm_at_ms && !releasing(control->core))
+    if (now + patience / 4 < control->rearm_at_ms && !releasing(control->core))
         return (int)(control->rearm_at_ms - now);
     if (passes == control->seen_passes || releasing(control->core)) {
         arm_transports(control, true);
@@ -209,14 +209,15 @@ static int watch_transports(struct ninja_control *control)
         return 0;
     }
     control->seen_passes = passes;
-    control->rearm_at_ms = now + control->patience_ms;
-    return (int)control->patience_ms;
+    control->rearm_at_ms = now + patience;
+    return (int)patience;
 }
 
 /*
  * A transport announces events only after a pass of ours that found nothing (verbs: announcing
- * costs the application dearly). So when the application stops to progress, one pass is made for
- * it. Returns milliseconds until this should be looked at again, -1 for not at all.
+ * costs the application dearly). So when the application stops to progress, passes are made
+ * for it until one does. Returns milliseconds until this should be looked at again, -1 for not at
+ * all.
  */
 static int watch_application(struct ninja_control *control)
 {
@@ -291,7 +292,6 @@ static void note_look(struct ninja_control *control, bool only_looked)
     if (only_looked)
         control->look_ns = (7 * control->look_ns + (cost < LOOK_NS_MAX ? cost : LOOK_NS_MAX)) / 8;
     control->round_at_ns = now;
-    control->patience_ms = ninja_control_patience(control->look_ns);
 }
 
 /* Deadlines; returns how long to wait for events, in milliseconds. */
@@ -380,7 +380,6 @@ int ninja_control_create(struct ninja_core *core)
     if (control == NULL)
         return -ENOMEM;
     control->core = core;
-    control->patience_ms = PATIENCE_MS;
     control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     control->transports_fd = epoll_create1(EPOLL_CLOEXEC);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -119,8 +119,9 @@ static void control_sleeps_until_the_application_is_out(void **state)
     assert_int_equal(ninja_gate_init(&gate, false), 0);
     ninja_gate_enter(&gate);
     pthread_create(&control_thread, NULL, take_once, &switches);
-    while (atomic_load(&gate.wanted) == 0)
+    for (unsigned i = 0; i < 10000 && atomic_load(&gate.wanted) == 0; i++)
         usleep(1000);
+    assert_int_equal(atomic_load(&gate.wanted), 1);
     usleep(100000);
     ninja_gate_leave(&gate);
     pthread_join(control_thread, NULL);

@@ -65,7 +65,8 @@ static void early_frames_may_take_much_memory(void **state)
         .magic = NINJA_FRAME_MAGIC, .type = NINJA_FRAME_DATA, .length = SIZE};
     unsigned char *payload = calloc(1, SIZE);
 
-    /* Messages are kept for the upper layer, which the rig would have look at each. */
+    /* They are kept for the next pass: the rig's upper layer expects the payload of rig_arrive().
+     */
     rig->core->control_progress = true;
     for (header.sequence = FRAMES; header.sequence >= 1; header.sequence--)
         ninja_path_received(lifeline(), &header, payload);

@@ -2,15 +2,11 @@
 # A rank's control thread answers its peer over verbs while the application is outside MPI.
 # SPDX-License-Identifier: BSD-3-Clause
 . "$(dirname "$0")/job-common.sh"
-payload=$NINJA_LAB_STATE.payload
-make -s -C "$build" install DESTDIR="$payload" >"$NINJA_LAB_STATE.install" 2>&1 ||
-    fail "make install: $(tail -n 5 "$NINJA_LAB_STATE.install")"
-"${MPICC:-mpicc}" -o "$payload/usr/local/bin/get-outside" "$(dirname "$0")/../../ompi-mca/tests/get-outside.c" ||
-    fail "get-outside cannot be built"
-(lab_up --nodes 1 --payload "$payload")
-status=$?
-rm -rf "$payload" "$NINJA_LAB_STATE.install"
-((status == 0)) || exit "$status"
+job_lab_up
+program=$NINJA_LAB_STATE/get-outside
+"${MPICC:-mpicc}" -o "$program" "$(dirname "$0")/../../ompi-mca/tests/get-outside.c" || fail "get-outside cannot be built"
+"$lab" ssh node1 'cat >/usr/local/bin/get-outside && chmod +x /usr/local/bin/get-outside' <"$program" ||
+    fail "get-outside does not get into the guest"
 device_is_ready() { "$lab" ssh node1 'grep -q ACTIVE /sys/class/infiniband/rxe0/ports/1/state' </dev/null; }
 until_true 60 device_is_ready || fail "rxe0 does not become ACTIVE"
 # Both ranks share the guest's processor.

@@ -391,6 +391,8 @@ static void client_sweep(struct symvirt_client *client)
             client->agent_registered = 0;
         }
         *at = connection->next;
+        /* Its events go on if a child of this process has the socket, too. */
+        (void)epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, connection->stream.fd, NULL);
         symvirt_stream_close(&connection->stream);
         free(connection);
     }

@@ -104,8 +104,11 @@ void symvirt_stream_open(struct symvirt_stream *stream, int fd, symvirt_stream_h
 
 void symvirt_stream_close(struct symvirt_stream *stream)
 {
-    if (stream->fd >= 0)
+    if (stream->fd >= 0) {
+        /* A child of this process may have the socket too. */
+        (void)shutdown(stream->fd, SHUT_RDWR);
         close(stream->fd);
+    }
     stream->fd = -1;
     symvirt_decoder_destroy(stream->decoder);
     stream->decoder = NULL;

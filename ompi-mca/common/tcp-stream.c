@@ -419,6 +419,10 @@ void ninja_tcp_stream_close(struct ninja_tcp_stream *stream)
     if (stream->state == NINJA_TCP_ESTABLISHED && stream->want_write)
         tcp->writers--;
     stream->state = NINJA_TCP_DEAD;
+    /* A child that the application has forked may have this socket too: closing it here would end
+     * neither the connection nor its events. */
+    ninja_tcp_stream_watch(stream, false);
+    (void)shutdown(stream->fd, SHUT_RDWR);
     close(stream->fd);
     stream->fd = -1;
     for (unsigned i = 0; i < stream->batch_count; i++)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -382,6 +384,31 @@ static void test_present_event_and_old_results_trimmed(void **state)
     close(listen_fd);
 }
 
+/* A child that the application has forked has all sockets, too. */
+static void test_nothing_is_left_of_a_connection_that_a_child_has(void **state)
+{
+    struct fixture *fixture = *state;
+    struct symvirt_requester *controller;
+    struct pollfd polled = {.events = POLLIN};
+    pid_t child;
+
+    assert_int_equal(symvirt_client_listen(fixture->client, fixture->control), 0);
+    controller = connect_controller(fixture);
+    pump(fixture, 50);
+    child = fork();
+    if (child == 0) {
+        symvirt_requester_destroy(controller);
+        pause();
+        _exit(0);
+    }
+    symvirt_requester_destroy(controller);
+    pump(fixture, 50);
+    polled.fd = symvirt_client_fd(fixture->client);
+    assert_int_equal(poll(&polled, 1, 0), 0);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 static void test_paths_too_long_are_refused(void **state)
 {
     struct fixture *fixture = *state;
@@ -405,6 +432,7 @@ int main(void)
         TEST(test_stale_socket_is_replaced_and_a_living_one_is_not),
         TEST(test_agent_that_comes_late_and_restarts),
         TEST(test_present_event_and_old_results_trimmed),
+        TEST(test_nothing_is_left_of_a_connection_that_a_child_has),
         TEST(test_paths_too_long_are_refused),
     };
 

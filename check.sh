@@ -80,12 +80,14 @@ count_results() {
     done < <(find "$@" -name '*.trs' -exec sed -n 's/^:test-result: \([A-Z]*\).*/\1/p' {} +)
 }
 
-# Shows the log of every test that failed under the directories given.
+# Shows of every test that failed under the directories given what it said of that, and the end of its log.
 show_failures() {
     local trs
     find "$@" -name '*.trs' -exec grep -lE '^:test-result: (FAIL|ERROR|XPASS)' {} + | while read -r trs; do
         echo "---- ${trs%.trs}.log"
         tail -n 60 "${trs%.trs}.log"
+        # What a test prints when it ends may be longer than that.
+        grep -am 5 -E '^(FAIL: |not ok |\[  FAILED  \]|.*: error: )' "${trs%.trs}.log"
     done
 }
 

@@ -14,6 +14,7 @@
 
 #include "control.h"
 #include "lifeline.h"
+#include "released.h"
 
 /* The application's way from one send of a burst to the next is shorter. */
 #define BURST_GAP_NS 10000
@@ -139,6 +140,8 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
         rc = -EIO;
         goto no_control;
     }
+    if (core->config.registration_limit > 0 && ninja_released_begin() != 0)
+        core->config.registration_limit = 0;
     ninja_quiesce_init(core);
     rc = ninja_control_create(core);
     if (rc != 0)
@@ -162,6 +165,8 @@ no_lifeline:
     ninja_control_destroy(core);
 no_quiesce:
     ninja_quiesce_destroy(core);
+    if (core->config.registration_limit > 0)
+        ninja_released_end();
 no_control:
     ninja_gate_destroy(&core->gate);
 no_gate:
@@ -241,7 +246,27 @@ void ninja_core_destroy(struct ninja_core *core)
     ninja_control_destroy(core);
     ninja_quiesce_destroy(core);
     ninja_gate_destroy(&core->gate);
+    if (core->config.registration_limit > 0)
+        ninja_released_end();
     free_core(core);
+}
+
+/* --- Memory
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static void forget_memory(void *context, uintptr_t start, uintptr_t end)
+{
+    struct ninja_core *core = context;
+
+    for (size_t i = 0; i < core->active_count; i++)
+        if (core->active[i]->ops->forget_memory != NULL)
+            core->active[i]->ops->forget_memory(core->active[i], start, end);
+}
+
+void ninja_core_forget_released(struct ninja_core *core)
+{
+    ninja_released_take(forget_memory, core);
 }
 
 /* --- The upper layer's functions

@@ -51,6 +51,8 @@ struct ninja_config {
         *congestion;     /* TCP's congestion control; "": the system's; "auto": see docs/speed.md */
     unsigned handshakes; /* new paths that are being opened at a time, by us and by peers each */
     unsigned long pool_limit; /* bytes of memory for frames that are kept although none is in use */
+    unsigned long registration_limit;  /* bytes of the upper layer's memory that a transport keeps
+                                          registered; 0: none */
     const struct ninja_tuning *tuning; /* must outlive the core; NULL is not allowed */
     bool threads;                      /* several threads call at once (MPI_THREAD_MULTIPLE) */
 };
@@ -263,6 +265,9 @@ int ninja_core_pass(struct ninja_core *core);
 
 /* Pumps the links that have asked for it. The gate is held. */
 void ninja_core_pump_links(struct ninja_core *core);
+
+/* Tells the transports of memory that was unmapped. The gate is held. */
+void ninja_core_forget_released(struct ninja_core *core);
 
 /* Queues a completion for the upper layer. Returns 0 or -ENOMEM. */
 int ninja_core_complete(struct ninja_core *core, ninja_complete_fn complete, void *context,

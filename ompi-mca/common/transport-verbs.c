@@ -239,8 +239,11 @@ static int verbs_progress(struct ninja_transport *base)
     transport->handled = 0;
     verbs_poll(transport, PASS_LIMIT);
     resume_stopped(transport);
-    if (control || ++transport->passes % EVENT_PASSES == 0)
+    if (control || ++transport->passes % EVENT_PASSES == 0) {
         look_for_events(transport);
+        /* So that what was unmapped is not kept from others. */
+        ninja_core_forget_released(base->core);
+    }
     run_tasks(transport);
     /*
      * The control thread sleeps on the event file after a pass without result; the application's
@@ -300,6 +303,7 @@ static void destroy(struct verbs_transport *transport)
         ibv_destroy_cq(transport->completions);
     if (transport->channel != NULL)
         ibv_destroy_comp_channel(transport->channel);
+    verbs_registrations_destroy(transport);
     verbs_memory_destroy(transport);
     if (transport->domain != NULL)
         ibv_dealloc_pd(transport->domain);
@@ -390,6 +394,10 @@ static int make_queues(struct verbs_transport *transport, const char **step)
     transport->receives = ibv_create_srq(transport->domain, &receives);
     if (transport->receives == NULL)
         return -errno;
+    *step = "table of registrations";
+    rc = verbs_registrations_create(transport);
+    if (rc != 0)
+        return rc;
     *step = "registered memory for buffers";
     return verbs_memory_create(transport);
 }
@@ -464,5 +472,6 @@ const struct ninja_transport_ops ninja_transport_verbs = {
     .path_pump = verbs_path_pump,
     .path_close = verbs_path_close,
     .progress = verbs_progress,
+    .forget_memory = verbs_registrations_forget,
     .inject = verbs_path_inject,
 };

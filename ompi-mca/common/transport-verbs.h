@@ -105,6 +105,29 @@ enum verbs_task {
 struct verbs_path;
 struct verbs_transport;
 
+/* What a registration is for. */
+enum verbs_use { VERBS_TO_BE_READ, VERBS_TO_BE_WRITTEN };
+
+/* Memory of the application that the device may use. */
+struct verbs_registration {
+    uintptr_t start, end; /* up to, not including */
+    struct ibv_mr *region;
+    unsigned uses; /* messages that need it now */
+    bool writable;
+    bool kept;        /* in the table */
+    uint64_t used_at; /* for the choice of the oldest */
+};
+
+/* How many are kept at most: their end is part of each release. */
+#define VERBS_KEPT_MAX 256U
+
+struct verbs_registrations {
+    struct verbs_registration **kept; /* by address */
+    unsigned count;
+    size_t bytes, limit; /* of those in the table */
+    uint64_t clock;
+};
+
 /* A request in a send queue, or one that waits for room there. */
 struct verbs_operation {
     struct verbs_operation *next, *previous; /* of its path; `next` also in the list of free ones */
@@ -118,7 +141,7 @@ struct verbs_operation {
     unsigned segments;
     struct verbs_segment segment[VERBS_SEGMENTS_MAX];
     struct ninja_frame_header header;
-    struct ibv_mr *region;
+    struct verbs_registration *registration;
     unsigned char *to;   /* where the payload goes */
     unsigned char *ours; /* the same, ours to free; NULL: it is placed */
 };
@@ -127,7 +150,7 @@ struct verbs_operation {
 struct verbs_ticket {
     struct verbs_path *owner; /* NULL: free */
     struct ninja_frame *frame;
-    struct ibv_mr *region[VERBS_SEGMENTS_MAX];
+    struct verbs_registration *registration[VERBS_SEGMENTS_MAX];
     uint16_t use;       /* which use of this entry is meant: the upper half of its name */
     uint16_t next_free; /* index + 1 */
 };
@@ -243,6 +266,7 @@ struct verbs_transport {
     unsigned ticket_count;
     uint16_t free_ticket; /* index + 1 */
     struct verbs_operation *free_operations;
+    struct verbs_registrations registrations;
 
     struct verbs_path *paths;
     struct verbs_path *buckets[VERBS_BUCKETS];
@@ -275,6 +299,23 @@ unsigned char *verbs_send_buffer(const struct verbs_transport *transport, unsign
 /* Receive buffer `index` may be filled again, from the next verbs_receives_post() on. */
 void verbs_receive_again(struct verbs_transport *transport, unsigned index);
 void verbs_receives_post(struct verbs_transport *transport);
+
+/* --- verbs-registrations.c ------------------------------------------------------------------- */
+
+/* Returns 0 or -ENOMEM. */
+int verbs_registrations_create(struct verbs_transport *transport);
+void verbs_registrations_destroy(struct verbs_transport *transport);
+
+/* Lets the device use the `length` bytes at `at`, until verbs_unregister(). Returns NULL if that is
+ * not possible, with errno. */
+struct verbs_registration *verbs_register(struct verbs_transport *transport, const void *at,
+                                          size_t length, enum verbs_use use);
+
+/* A message no longer needs `registration`. */
+void verbs_unregister(struct verbs_registration *registration);
+
+/* Of the vtable. */
+void verbs_registrations_forget(struct ninja_transport *transport, uintptr_t start, uintptr_t stop);
 
 /* --- verbs-queue.c --------------------------------------------------------------------------- */
 

@@ -124,6 +124,12 @@ struct ninja_transport_ops {
     void (*announce)(struct ninja_transport *transport);
 
     /*
+     * The memory from `start` up to, not including, `stop` was unmapped or has other pages: what
+     * the transport keeps of it for later messages is of no use. May be NULL.
+     */
+    void (*forget_memory)(struct ninja_transport *transport, uintptr_t start, uintptr_t stop);
+
+    /*
      * Fault injection: from here on the transport behaves as if its device had done `kind`
      * (NINJA_FAULT_POST and those after it), once. NULL: its device has no such faults.
      */

@@ -107,9 +107,9 @@ static void begin_read(struct verbs_path *vp, const struct ninja_frame_header *h
         vp->placing = true;
     operation->to = place != NULL ? place : operation->ours;
     if (operation->to != NULL)
-        operation->region = ibv_reg_mr(vp->transport->domain, operation->to, header->length,
-                                       IBV_ACCESS_LOCAL_WRITE);
-    if (operation->region == NULL) {
+        operation->registration =
+            verbs_register(vp->transport, operation->to, header->length, VERBS_TO_BE_WRITTEN);
+    if (operation->registration == NULL) {
         verbs_operation_free(operation);
         goto no_memory;
     }
@@ -125,8 +125,8 @@ void verbs_receive_read(struct verbs_operation *operation)
     struct ninja_frame_header header = operation->header;
     unsigned char *ours = operation->ours;
 
-    ibv_dereg_mr(operation->region);
-    operation->region = NULL;
+    verbs_unregister(operation->registration);
+    operation->registration = NULL;
     operation->ours = NULL;
     operation->kind = VERBS_ANSWER;
     verbs_operation_post(operation);

@@ -30,7 +30,7 @@ struct verbs_operation *verbs_operation_new(struct verbs_path *vp, int kind)
     operation->owner = vp;
     operation->kind = kind;
     operation->buffer = -1;
-    operation->region = NULL;
+    operation->registration = NULL;
     operation->ours = NULL;
     operation->reads = 0;
     operation->previous = NULL;
@@ -55,8 +55,8 @@ void verbs_operation_free(struct verbs_operation *operation)
     struct verbs_transport *transport = operation->owner->transport;
 
     give_buffer_back(operation);
-    if (operation->region != NULL)
-        ibv_dereg_mr(operation->region);
+    if (operation->registration != NULL)
+        verbs_unregister(operation->registration);
     free(operation->ours);
     if (operation->previous != NULL)
         operation->previous->next = operation->next;
@@ -318,9 +318,9 @@ static void end_ticket(struct verbs_transport *transport, struct verbs_ticket *t
     struct ninja_frame *frame = ticket->frame;
 
     for (unsigned i = 0; i < VERBS_SEGMENTS_MAX; i++) {
-        if (ticket->region[i] != NULL)
-            ibv_dereg_mr(ticket->region[i]);
-        ticket->region[i] = NULL;
+        if (ticket->registration[i] != NULL)
+            verbs_unregister(ticket->registration[i]);
+        ticket->registration[i] = NULL;
     }
     ticket->owner = NULL;
     ticket->frame = NULL;
@@ -345,23 +345,22 @@ void verbs_ticket_done(struct verbs_path *vp, uint32_t name)
     verbs_pump(vp);
 }
 
-/* Registers a piece of the payload for the peer to read; nothing if it is empty. */
+/* Lets the peer read a piece of the payload; nothing if it is empty. */
 static bool offer_segment(struct verbs_path *vp, struct verbs_ticket *ticket,
                           struct verbs_segment *segments, uint8_t *count, const void *at,
                           uint32_t length)
 {
-    struct ibv_mr *region;
+    struct verbs_registration *registration;
 
     if (length == 0)
         return true;
-    region =
-        ibv_reg_mr(vp->transport->domain, (void *)(uintptr_t)at, length, IBV_ACCESS_REMOTE_READ);
-    if (region == NULL)
+    registration = verbs_register(vp->transport, at, length, VERBS_TO_BE_READ);
+    if (registration == NULL)
         return false;
-    ticket->region[*count] = region;
+    ticket->registration[*count] = registration;
     segments[*count].address = (uintptr_t)at;
     segments[*count].length = length;
-    segments[*count].key = region->rkey;
+    segments[*count].key = registration->region->rkey;
     ++*count;
     return true;
 }
@@ -413,7 +412,7 @@ static void post_reads(struct verbs_operation *operation)
         struct ibv_sge piece = {
             .addr = (uintptr_t)operation->to + offset,
             .length = operation->segment[i].length,
-            .lkey = operation->region->lkey,
+            .lkey = operation->registration->region->lkey,
         };
         struct ibv_send_wr request = {
             .sg_list = &piece,

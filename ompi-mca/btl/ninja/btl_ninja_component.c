@@ -11,6 +11,8 @@
 #include "opal/util/output.h"
 #include "opal/util/proc.h"
 
+#define REGISTRATION_LIMIT (256UL << 20)
+
 static int ninja_register_parameters(void);
 static int ninja_open(void);
 static int ninja_close(void);
@@ -175,6 +177,12 @@ static int ninja_register_parameters(void)
                     "although none is in use; what is not needed for a second is given back in any "
                     "case",
                     MCA_BASE_VAR_TYPE_UNSIGNED_LONG, &config->pool_limit);
+    config->registration_limit = REGISTRATION_LIMIT;
+    fixed_parameter("registration_limit",
+                    "Bytes of the application's memory that stay registered with an RDMA device "
+                    "after a message, for the next one; at most half of what may be locked (ulimit "
+                    "-l). 0: none",
+                    MCA_BASE_VAR_TYPE_UNSIGNED_LONG, &config->registration_limit);
     register_tuning(&mca_btl_ninja_component.tuning);
     register_module_parameters();
     mca_btl_ninja_register_variables();

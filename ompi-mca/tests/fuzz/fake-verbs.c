@@ -325,6 +325,7 @@ struct ninja_transport *fake_verbs_open(struct ninja_core *core)
     transport->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     transport->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     verbs_reaper_init(&transport->reaper);
+    REQUIRE(verbs_registrations_create(transport) == 0);
     REQUIRE(verbs_memory_create(transport) == 0);
     ninja_verbs_device_opened();
     return &transport->base;

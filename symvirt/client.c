@@ -440,6 +440,7 @@ void symvirt_client_destroy(struct symvirt_client *client)
         if (!lstat(client->listen_path, &file) && file.st_dev == client->listen_file.st_dev &&
             file.st_ino == client->listen_file.st_ino)
             unlink(client->listen_path);
+        (void)shutdown(client->listen_fd, SHUT_RDWR);
         close(client->listen_fd);
     }
     close(client->epoll_fd);

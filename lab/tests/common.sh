@@ -16,8 +16,13 @@ NINJA_LAB_STATE=$(mktemp -d /run/nl-XXXXXX)
 export NINJA_LAB_STATE
 
 test_end() {
-    local status=$?
+    local status=$? pid
     trap - EXIT
+    # What runs in the background is of no use without the lab, and may wait for it for minutes.
+    for pid in $(jobs -p); do
+        pkill -TERM -P "$pid"
+        kill -TERM "$pid"
+    done 2>/dev/null
     if ((status != 0)); then
         tail -n 5 "$NINJA_LAB_STATE"/hosts/*/setup.log "$NINJA_LAB_STATE"/hosts/*/log/*.log \
             "$NINJA_LAB_STATE"/ssh.log 2>/dev/null

@@ -140,8 +140,11 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
         rc = -EIO;
         goto no_control;
     }
-    if (core->config.registration_limit > 0 && ninja_released_begin() != 0)
+    if (core->config.registration_limit > 0 && ninja_released_begin() != 0) {
+        ninja_log(core, 1,
+                  "memory is registered for each message anew: nobody tells when it is unmapped");
         core->config.registration_limit = 0;
+    }
     ninja_quiesce_init(core);
     rc = ninja_control_create(core);
     if (rc != 0)

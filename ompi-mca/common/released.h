@@ -4,7 +4,8 @@
  *
  * A device goes on with the pages that it was given at the registration. If the process unmaps them
  * and maps others at the same address, what is sent from there is old, and what is received is
- * lost. So registrations can outlive a message only if somebody tells of unmapping.
+ * lost. So registrations can outlive a message only if somebody tells of unmapping. Nobody tells of
+ * pages that go while their mapping stays: those of a file that is cut off or punched.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -35,8 +36,8 @@ NINJA_API void ninja_released_note(const void *start, size_t length);
 NINJA_API void ninja_released_note_all(void);
 
 /*
- * Whether notes still come: unmaps a page to see. Another library that wants to know of unmapping
- * may have put its hooks in the place of those that call us.
+ * Whether notes still come: maps and unmaps a page to see. Another library that wants to know of
+ * unmapping may have put its hooks in the place of those that call us.
  */
 bool ninja_released_works(void);
 

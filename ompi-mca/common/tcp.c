@@ -92,8 +92,11 @@ void ninja_tcp_shutdown(struct ninja_tcp *tcp)
     while (tcp->streams != NULL)
         ninja_tcp_stream_close(tcp->streams);
     free_dead(tcp);
-    if (tcp->listen_fd >= 0)
+    if (tcp->listen_fd >= 0) {
+        /* A forked child may have it too, and peers must be refused all the same. */
+        (void)shutdown(tcp->listen_fd, SHUT_RDWR);
         close(tcp->listen_fd);
+    }
     if (tcp->transport.event_fd >= 0)
         close(tcp->transport.event_fd);
     free(tcp->buffer);

@@ -434,8 +434,9 @@ static int verbs_open(struct ninja_core *core, const char *wanted, struct ninja_
         goto destroy;
     }
     ninja_verbs_device_opened();
-    ninja_log(core, 2, "%s: opened in %u ms", transport->device_name,
-              (unsigned)(ninja_now_ms() - begin));
+    ninja_log(core, 2, "%s: opened in %u ms; up to %zu KiB stay registered after a message",
+              transport->device_name, (unsigned)(ninja_now_ms() - begin),
+              transport->registrations.limit / 1024);
     *out = &transport->base;
     return 0;
 destroy:

@@ -116,6 +116,7 @@ struct verbs_registration {
     bool writable;
     bool kept;        /* in the table */
     uint64_t used_at; /* for the choice of the oldest */
+    struct verbs_registration *next_ended;
 };
 
 /* How many are kept at most: their end is part of each release. */
@@ -126,6 +127,8 @@ struct verbs_registrations {
     unsigned count;
     size_t bytes, limit; /* of those in the table */
     uint64_t clock;
+    unsigned hits;
+    struct verbs_registration *ended; /* while the device is going: to be ended with it */
 };
 
 /* A request in a send queue, or one that waits for room there. */
@@ -312,7 +315,7 @@ struct verbs_registration *verbs_register(struct verbs_transport *transport, con
                                           size_t length, enum verbs_use use);
 
 /* A message no longer needs `registration`. */
-void verbs_unregister(struct verbs_registration *registration);
+void verbs_unregister(struct verbs_transport *transport, struct verbs_registration *registration);
 
 /* Of the vtable. */
 void verbs_registrations_forget(struct ninja_transport *transport, uintptr_t start, uintptr_t stop);

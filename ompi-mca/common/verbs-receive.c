@@ -125,7 +125,7 @@ void verbs_receive_read(struct verbs_operation *operation)
     struct ninja_frame_header header = operation->header;
     unsigned char *ours = operation->ours;
 
-    verbs_unregister(operation->registration);
+    verbs_unregister(vp->transport, operation->registration);
     operation->registration = NULL;
     operation->ours = NULL;
     operation->kind = VERBS_ANSWER;

@@ -24,11 +24,25 @@ static size_t size_of(const struct verbs_registration *registration)
     return registration->end - registration->start;
 }
 
-static void end(struct verbs_registration *registration)
+/* A device that is going can take seconds for this: it is left to the transport's end then, for
+ * which no link waits. */
+static void end(struct verbs_transport *transport, struct verbs_registration *registration)
 {
+    if (transport->lost || transport->down) {
+        registration->next_ended = transport->registrations.ended;
+        transport->registrations.ended = registration;
+        return;
+    }
     (void)ibv_dereg_mr(registration->region);
     free(registration);
 }
+
+/* So often a kept one is found without a look whether unmapping is still told. */
+#define HITS_BETWEEN_LOOKS 64U
+
+/* A merged one is at most so many times as long as what it is needed for: pieces of a long message
+ * would otherwise grow into each other, each with all those before it. */
+#define MERGED_TIMES 3U
 
 /* --- The kept ones --------------------------------------------------------------------------- */
 
@@ -48,8 +62,9 @@ static unsigned find(const struct verbs_registrations *all, uintptr_t address)
     return low;
 }
 
-static void take_out(struct verbs_registrations *all, unsigned index)
+static void take_out(struct verbs_transport *transport, unsigned index)
 {
+    struct verbs_registrations *all = &transport->registrations;
     struct verbs_registration *registration = all->kept[index];
 
     all->count--;
@@ -58,22 +73,24 @@ static void take_out(struct verbs_registrations *all, unsigned index)
             (all->count - index) * sizeof(struct verbs_registration *));
     registration->kept = false;
     if (registration->uses == 0)
-        end(registration);
+        end(transport, registration);
 }
 
 /* Takes out all that touch the bytes from `start` to `stop`. */
-static void take_out_range(struct verbs_registrations *all, uintptr_t start, uintptr_t stop)
+static void take_out_range(struct verbs_transport *transport, uintptr_t start, uintptr_t stop)
 {
+    const struct verbs_registrations *all = &transport->registrations;
     unsigned index = find(all, start);
 
     while (index < all->count && all->kept[index]->start < stop)
-        take_out(all, index);
+        take_out(transport, index);
 }
 
 /* Takes out what has not been used for longest, of those that nobody uses. Returns false if there
  * are none. */
-static bool take_out_oldest(struct verbs_registrations *all)
+static bool take_out_oldest(struct verbs_transport *transport)
 {
+    const struct verbs_registrations *all = &transport->registrations;
     unsigned oldest = all->count;
 
     for (unsigned i = 0; i < all->count; i++)
@@ -82,13 +99,13 @@ static bool take_out_oldest(struct verbs_registrations *all)
             oldest = i;
     if (oldest == all->count)
         return false;
-    take_out(all, oldest);
+    take_out(transport, oldest);
     return true;
 }
 
 static void keep_none(struct verbs_transport *transport)
 {
-    take_out_range(&transport->registrations, 0, UINTPTR_MAX);
+    take_out_range(transport, 0, UINTPTR_MAX);
     transport->registrations.limit = 0;
     ninja_log(transport->base.core, 1,
               "%s: memory is registered for each message anew: nobody tells any more when it is "
@@ -109,7 +126,7 @@ static void keep(struct verbs_transport *transport, struct verbs_registration *r
         return;
     }
     while (all->bytes + size_of(registration) > all->limit || all->count == VERBS_KEPT_MAX)
-        if (!take_out_oldest(all))
+        if (!take_out_oldest(transport))
             return;
     index = find(all, registration->start);
     memmove(all->kept + index + 1, all->kept + index,
@@ -153,13 +170,14 @@ static struct verbs_registration *make(struct verbs_transport *transport, uintpt
 }
 
 /*
- * Registers the memory from `start` to `stop` together with the kept pieces that overlap it, which
- * are taken out: messages from overlapping places would otherwise drive each other out for ever.
+ * Registers the memory from `start` to `stop`, if it is not much more together with the kept pieces
+ * that overlap it, which are taken out: messages from overlapping places would otherwise drive each
+ * other out for ever.
  */
 static struct verbs_registration *make_merged(struct verbs_transport *transport, uintptr_t start,
                                               uintptr_t stop, enum verbs_use use)
 {
-    struct verbs_registrations *all = &transport->registrations;
+    const struct verbs_registrations *all = &transport->registrations;
     uintptr_t low = start, high = stop;
     struct verbs_registration *registration;
 
@@ -167,8 +185,8 @@ static struct verbs_registration *make_merged(struct verbs_transport *transport,
         low = all->kept[i]->start < low ? all->kept[i]->start : low;
         high = all->kept[i]->end > high ? all->kept[i]->end : high;
     }
-    take_out_range(all, start, stop);
-    if (high - low > all->limit) {
+    take_out_range(transport, start, stop);
+    if (high - low > all->limit || high - low > MERGED_TIMES * (stop - start)) {
         low = start;
         high = stop;
     }
@@ -176,7 +194,7 @@ static struct verbs_registration *make_merged(struct verbs_transport *transport,
     if (registration == NULL && high - low > stop - start)
         registration = make(transport, start, stop, use);
     /* The memory that may be locked is limited. */
-    while (registration == NULL && take_out_oldest(all))
+    while (registration == NULL && errno == ENOMEM && take_out_oldest(transport))
         registration = make(transport, start, stop, use);
     return registration;
 }
@@ -197,6 +215,8 @@ struct verbs_registration *verbs_register(struct verbs_transport *transport, con
     unsigned index;
 
     ninja_core_forget_released(transport->base.core);
+    if (all->count > 0 && ++all->hits % HITS_BETWEEN_LOOKS == 0 && !ninja_released_works())
+        keep_none(transport);
     index = find(all, start);
     if (index < all->count && serves(all->kept[index], start, stop, use)) {
         registration = all->kept[index];
@@ -211,17 +231,17 @@ struct verbs_registration *verbs_register(struct verbs_transport *transport, con
     return registration;
 }
 
-void verbs_unregister(struct verbs_registration *registration)
+void verbs_unregister(struct verbs_transport *transport, struct verbs_registration *registration)
 {
     if (--registration->uses == 0 && !registration->kept)
-        end(registration);
+        end(transport, registration);
 }
 
 /* --- All together ---------------------------------------------------------------------------- */
 
 void verbs_registrations_forget(struct ninja_transport *transport, uintptr_t start, uintptr_t stop)
 {
-    take_out_range(&((struct verbs_transport *)transport)->registrations, start, stop);
+    take_out_range((struct verbs_transport *)transport, start, stop);
 }
 
 int verbs_registrations_create(struct verbs_transport *transport)
@@ -240,6 +260,13 @@ int verbs_registrations_create(struct verbs_transport *transport)
 
 void verbs_registrations_destroy(struct verbs_transport *transport)
 {
-    take_out_range(&transport->registrations, 0, UINTPTR_MAX);
+    struct verbs_registration *registration;
+
+    take_out_range(transport, 0, UINTPTR_MAX);
+    while ((registration = transport->registrations.ended) != NULL) {
+        transport->registrations.ended = registration->next_ended;
+        (void)ibv_dereg_mr(registration->region);
+        free(registration);
+    }
     free(transport->registrations.kept);
 }

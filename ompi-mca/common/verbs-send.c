@@ -56,7 +56,7 @@ void verbs_operation_free(struct verbs_operation *operation)
 
     give_buffer_back(operation);
     if (operation->registration != NULL)
-        verbs_unregister(operation->registration);
+        verbs_unregister(transport, operation->registration);
     free(operation->ours);
     if (operation->previous != NULL)
         operation->previous->next = operation->next;
@@ -319,7 +319,7 @@ static void end_ticket(struct verbs_transport *transport, struct verbs_ticket *t
 
     for (unsigned i = 0; i < VERBS_SEGMENTS_MAX; i++) {
         if (ticket->registration[i] != NULL)
-            verbs_unregister(ticket->registration[i]);
+            verbs_unregister(transport, ticket->registration[i]);
         ticket->registration[i] = NULL;
     }
     ticket->owner = NULL;

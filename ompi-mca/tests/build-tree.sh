@@ -15,3 +15,10 @@ ompi_use_build_tree() {
         ;;
     esac
 }
+
+# In a sanitizer build of the tree $1, programs that load our components need its runtime first, whoever built them.
+ompi_load_sanitizers() {
+    local runtime
+    runtime=$(ldd "$1/ompi-mca/components/mca_btl_ninja.so" 2>/dev/null | awk '/libasan/ { print $3 }')
+    [ -z "$runtime" ] || export LD_PRELOAD=$runtime ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+}

@@ -22,6 +22,8 @@ for directory in $incdirs; do
     flags+=("-I$directory" "-I$directory/openmpi")
 done
 "${MPICC:-mpicc}" "${flags[@]}" -o "$work/checkpoint" "${srcdir:-.}/tests/crs-checkpoint.c" -lopen-pal || exit 99
+. "${srcdir:-.}/tests/build-tree.sh"
+ompi_load_sanitizers "$PWD/.."
 
 fail() {
     echo "FAILED: $*"

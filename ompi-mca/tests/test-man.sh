@@ -2,6 +2,8 @@
 # The man page lists the parameters with their defaults, and the performance variables, that ompi_info knows: no more, no less.
 # SPDX-License-Identifier: BSD-3-Clause
 set -u
+. "${srcdir:-.}/tests/build-tree.sh"
+ompi_load_sanitizers "$PWD/.."
 page=${srcdir:-.}/mca_btl_ninja.7
 system=$(ompi_info --parsable --path pkglibdir | sed 's/^path:pkglibdir://')
 work=$(mktemp -d)
@@ -34,7 +36,7 @@ sed -n 's/^mca:btl:ninja:pvar:\(btl_ninja_[a-z_]*\):class:.*/\1/p' "$work/info" 
 sed -n '/^.SH PERFORMANCE/,$ { /^\\fBbtl_ninja_/ { s/(.*//; p } }' "$page" |
     grep -o 'btl_ninja_[a-z_]*' | sort >"$work/told"
 compare "performance variables"
-man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>"$work/warnings" >/dev/null
+env -u LD_PRELOAD man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>"$work/warnings" >/dev/null
 if [ -s "$work/warnings" ] && command -v man >/dev/null; then
     echo "FAILED: groff complains"
     cat "$work/warnings"

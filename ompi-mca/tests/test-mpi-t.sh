@@ -4,6 +4,7 @@
 set -u
 . "${srcdir:-.}/tests/build-tree.sh"
 ompi_use_build_tree "$PWD/.."
+ompi_load_sanitizers "$PWD/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

@@ -4,6 +4,7 @@
 set -u
 . "${srcdir:-.}/tests/build-tree.sh"
 ompi_use_build_tree "$PWD/.."
+ompi_load_sanitizers "$PWD/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -73,12 +74,12 @@ case $(ompi_info --version) in
 esac
 echo "const char opal_version_string[] = \"$other\";" >"$work/version.c"
 "${CC:-gcc}" -shared -fPIC -o "$work/version.so" "$work/version.c" || exit 99
-job --mca pml ob1 --mca btl ninja,self,tcp -x LD_PRELOAD="$work/version.so"
+job --mca pml ob1 --mca btl ninja,self,tcp -x LD_PRELOAD="${LD_PRELOAD:+$LD_PRELOAD:}$work/version.so"
 says "the wrong series of Open MPI is named" "built for Open MPI ${ours/./\\.} but is loaded into Open MPI ${other//./\\.}"
 
 ompi_info --param btl ninja --level 9 --parsable >"$work/log" 2>&1
 for parameter in lifeline fabrics control_dir agent fault congestion drain_limit release_limit open_limit retry refused_limit \
-    retain_low retain_high inbox_limit verbose; do
+    retain_low retain_high inbox_limit registration_limit verbose; do
     says "parameter $parameter has a help text" "param:btl_ninja_$parameter:help:..........*"
 done
 exit $failed

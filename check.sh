@@ -80,14 +80,14 @@ count_results() {
     done < <(find "$@" -name '*.trs' -exec sed -n 's/^:test-result: \([A-Z]*\).*/\1/p' {} +)
 }
 
-# Shows of every test that failed under the directories given what it said of that, and the end of its log.
+# Shows the log's end of every test that failed under the directories given, and then what it said of the failure.
 show_failures() {
     local trs
     find "$@" -name '*.trs' -exec grep -lE '^:test-result: (FAIL|ERROR|XPASS)' {} + | while read -r trs; do
         echo "---- ${trs%.trs}.log"
         tail -n 60 "${trs%.trs}.log"
-        # What a test prints when it ends may be longer than that.
-        grep -am 5 -E '^(FAIL: |not ok |\[  FAILED  \]|.*: error: )' "${trs%.trs}.log"
+        # It may stand before that: some print much more when they end.
+        grep -am 5 -E '^(FAIL(ED)?: |not ok |\[  FAILED  \]|.*: error: )' "${trs%.trs}.log"
     done
 }
 

@@ -402,7 +402,8 @@ struct symvirt_requester;
  * -ENAMETOOLONG, or another error of connect(). Does not block. */
 int symvirt_requester_connect(struct symvirt_requester **requester, const char *path);
 
-/* Closes the connection and frees 'requester'. A running operation goes on without a listener. */
+/* Closes the connection, also for a process that was forked and has it, too, and frees 'requester'.
+ * A running operation goes on without a listener. */
 void symvirt_requester_destroy(struct symvirt_requester *requester);
 
 /* The descriptor to poll for reading. */

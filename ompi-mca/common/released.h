@@ -16,8 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NINJA_API __attribute__((visibility("default")))
-
 /*
  * Has everything noted from now on, until ninja_released_end() was called as often as this.
  * Changes the code of munmap() and its like, so it is called while no other thread runs them.
@@ -30,10 +28,10 @@ void ninja_released_end(void);
  * The `length` bytes at `start` are about to be unmapped, or to get other pages. Any thread at any
  * time: inside of free() and in the child of a fork, too; takes no lock and no memory.
  */
-NINJA_API void ninja_released_note(const void *start, size_t length);
+void ninja_released_note(const void *start, size_t length);
 
 /* The same of all memory. */
-NINJA_API void ninja_released_note_all(void);
+void ninja_released_note_all(void);
 
 /*
  * Whether notes still come: maps and unmaps a page to see. Another library that wants to know of

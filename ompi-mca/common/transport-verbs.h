@@ -116,7 +116,7 @@ struct verbs_registration {
     bool writable;
     bool kept;        /* in the table */
     uint64_t used_at; /* for the choice of the oldest */
-    struct verbs_registration *next_ended;
+    struct verbs_registration *next_put_off;
 };
 
 /* How many are kept at most: their end is part of each release. */
@@ -125,10 +125,9 @@ struct verbs_registration {
 struct verbs_registrations {
     struct verbs_registration **kept; /* by address */
     unsigned count;
-    size_t bytes, limit; /* of those in the table */
-    uint64_t clock;
-    unsigned hits;
-    struct verbs_registration *ended; /* while the device is going: to be ended with it */
+    size_t bytes, limit;                /* of those in the table */
+    uint64_t clock;                     /* calls of verbs_register() */
+    struct verbs_registration *put_off; /* to be ended once the device is no longer going */
 };
 
 /* A request in a send queue, or one that waits for room there. */

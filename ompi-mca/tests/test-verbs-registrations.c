@@ -299,6 +299,13 @@ static void nothing_is_ended_while_the_device_is_going(void **state)
     ninja_released_note_all();
     ninja_core_forget_released(&core);
     assert_int_equal(regions(), 2); /* teardown sees that they end with the transport */
+    transport->lost = false;        /* it was only its port that was down */
+    (void)message(128 * KB, 64 * KB, VERBS_TO_BE_READ);
+    assert_int_equal(regions(), 1);
+    ninja_released_note_all();
+    transport->lost = true;
+    ninja_core_forget_released(&core);
+    assert_int_equal(regions(), 1);
 }
 
 /* --- What hooks tell of ---------------------------------------------------------------------- */

@@ -117,6 +117,19 @@ job_end() {
         .lost + .duplicated + .corrupt == 0' "$NINJA_LAB_STATE/soak.json" >/dev/null || fail "messages"
 }
 
+device_is_ready() { "$lab" ssh node1 'grep -q ACTIVE /sys/class/infiniband/rxe0/ports/1/state' </dev/null; }
+# job_on_node1 FILE ARG...: two ranks of the program FILE over verbs in node1, whose processor they share. What they print
+# is in job.log.
+job_on_node1() {
+    local file=$1
+    shift
+    "$lab" ssh node1 'cat >/tmp/program && chmod +x /tmp/program' <"$file" || fail "$file does not get into the guest"
+    until_true 60 device_is_ready || fail "rxe0 does not become ACTIVE"
+    timeout 130 "$lab" ssh node1 "timeout 120 mpirun -n 2 --host localhost:2 --mca mpi_yield_when_idle 1 --am ninja \
+        --mca btl ninja,self --mca btl_ninja_fabrics ib=verbs@rxe0 --mca btl_ninja_agent none --mca btl_ninja_verbose 2 \
+        /tmp/program $*" </dev/null >"$NINJA_LAB_STATE/job.log" 2>&1 || { cat "$NINJA_LAB_STATE/job.log"; return 1; }
+}
+
 # device_counter VM: "INSTANCE PACKETS" of its HCA; the instance is the number of its network interface, never used twice.
 packets=/sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts
 device_counter() { in_vm "$1" "echo \$(cat /sys/class/net/hca0/ifindex $packets)"; }

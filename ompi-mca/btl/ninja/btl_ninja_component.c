@@ -11,6 +11,7 @@
 #include "opal/util/output.h"
 #include "opal/util/proc.h"
 
+/* Not among the core's own defaults: cores of tests and benchmarks need no hooks. */
 #define REGISTRATION_LIMIT (256UL << 20)
 
 static int ninja_register_parameters(void);

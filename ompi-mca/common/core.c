@@ -207,6 +207,7 @@ static void close_fabrics(struct ninja_core *core)
                       fabric->open_paths);
             continue;
         }
+        ninja_exposures_end(core, fabric->transport);
         fabric->transport->ops->close(fabric->transport);
         fabric->transport = NULL;
         core->active_count =
@@ -408,15 +409,30 @@ int ninja_core_send_copy(struct ninja_link *link, uint8_t tag, const void *heade
     return rc;
 }
 
-int ninja_core_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
-                   ninja_complete_fn complete, void *context)
+int ninja_core_get(struct ninja_link *link, const struct ninja_key *key, void *local,
+                   uint64_t remote, size_t length, ninja_complete_fn complete, void *context)
 {
     int rc;
 
     ninja_gate_enter(&link->core->gate);
-    rc = ninja_link_get(link, local, remote, length, complete, context);
+    rc = ninja_link_get(link, key, local, remote, length, complete, context);
     ninja_gate_leave(&link->core->gate);
     return rc;
+}
+
+void ninja_core_expose(struct ninja_link *link, const void *at, size_t length,
+                       struct ninja_exposure *exposure)
+{
+    ninja_gate_enter(&link->core->gate);
+    ninja_exposure_begin(link, at, length, exposure);
+    ninja_gate_leave(&link->core->gate);
+}
+
+void ninja_core_conceal(struct ninja_core *core, struct ninja_exposure *exposure)
+{
+    ninja_gate_enter(&core->gate);
+    ninja_exposure_end(core, exposure);
+    ninja_gate_leave(&core->gate);
 }
 
 void ninja_core_complete_later(struct ninja_core *core, ninja_complete_fn complete, void *context)

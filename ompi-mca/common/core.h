@@ -16,6 +16,7 @@
 #include "fabric.h"
 #include "fault.h"
 #include "gate.h"
+#include "get.h"
 #include "link.h"
 #include "quiesce.h"
 
@@ -79,18 +80,6 @@ struct ninja_completion {
     int status;
 };
 
-/* A get that waits for its data; found by cookie. */
-struct ninja_get {
-    uint64_t cookie; /* 0: free */
-    struct ninja_link *link;
-    unsigned char *local;
-    size_t length;
-    size_t done; /* bytes received in order */
-    ninja_complete_fn complete;
-    void *context;
-    uint32_t next_free;
-};
-
 struct ninja_tcp_listener;
 struct ninja_control;
 
@@ -116,6 +105,7 @@ struct ninja_core {
         *active[NINJA_FABRICS_MAX + 1]; /* transports that progress() looks after */
     size_t active_count;
 
+    struct ninja_exposure *exposures; /* of transports that are open */
     struct ninja_get *gets;
     size_t get_count;
     uint32_t get_free; /* index + 1 of the first free one */
@@ -222,8 +212,14 @@ NINJA_API void ninja_core_complete_later(struct ninja_core *core, ninja_complete
                                          void *context);
 
 /* As ninja_link_get(), taking the gate itself. */
-NINJA_API int ninja_core_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
-                             ninja_complete_fn complete, void *context);
+NINJA_API int ninja_core_get(struct ninja_link *link, const struct ninja_key *key, void *local,
+                             uint64_t remote, size_t length, ninja_complete_fn complete,
+                             void *context);
+
+/* As ninja_exposure_begin() and ninja_exposure_end(), taking the gate themselves. */
+NINJA_API void ninja_core_expose(struct ninja_link *link, const void *at, size_t length,
+                                 struct ninja_exposure *exposure);
+NINJA_API void ninja_core_conceal(struct ninja_core *core, struct ninja_exposure *exposure);
 
 /* The link keeps so much for replay, with completions outstanding, that no new frames should be
  * made now. */

@@ -51,6 +51,7 @@ void ninja_counters_sum(const struct ninja_core *core, struct ninja_counters *co
         counters->replayed += of->replayed;
         counters->duplicates += of->duplicates;
         counters->reconnects += of->reconnects;
+        counters->reads += of->reads;
         counters->retained_bytes += link->data.retained_bytes;
         counters->links++;
     }

@@ -36,6 +36,7 @@ struct ninja_counters {
     uint64_t replayed; /* frames sent again */
     uint64_t duplicates;
     uint64_t reconnects;     /* lifelines connected anew */
+    uint64_t reads;          /* long messages taken from a peer's memory without frames */
     uint64_t retained_bytes; /* copies kept for replay, now */
     uint64_t links;
     struct ninja_stalls stalls;

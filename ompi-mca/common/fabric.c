@@ -333,6 +333,7 @@ static void do_close(struct ninja_fabric *fabric)
     unsigned resume_count = fabric->resume_count;
 
     deactivate(fabric);
+    ninja_exposures_end(core, transport);
     ninja_control_leave(core);
     transport->ops->close(transport);
     ninja_control_enter(core);

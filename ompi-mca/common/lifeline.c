@@ -19,7 +19,7 @@
 
 #include "core.h"
 
-#define CONTACT_VERSION 1U
+#define CONTACT_VERSION 2U
 
 /*
  * A connection attempt that is not answered within four round trips is begun anew, because TCP's

@@ -1,5 +1,5 @@
 /*
- * Links, receiving half: order, duplicates, where data lands, and gets.
+ * Links, receiving half: order, duplicates, and where data lands.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "get.h"
 #include "lifeline.h"
 #include "link.h"
 
@@ -53,136 +54,6 @@ uint64_t ninja_link_acknowledge_tick(struct ninja_link *link, uint64_t now)
     uint64_t control = tick_channel(link, &link->control, now);
 
     return data == 0 || (control != 0 && control < data) ? control : data;
-}
-
-/* --- Gets
- * ---------------------------------------------------------------------------------------------------------
- */
-
-/* A cookie names the slot in its lower 20 bits and this use of it above. */
-#define COOKIE_SLOT_BITS 20
-#define GETS_MAX         (1U << COOKIE_SLOT_BITS)
-
-static struct ninja_get *find_get(struct ninja_core *core, uint64_t cookie)
-{
-    size_t slot = cookie & (GETS_MAX - 1);
-
-    return slot < core->get_count && core->gets[slot].cookie == cookie && cookie != 0
-               ? &core->gets[slot]
-               : NULL;
-}
-
-static int grow_gets(struct ninja_core *core)
-{
-    size_t count = core->get_count == 0 ? 64 : core->get_count * 2;
-    struct ninja_get *gets;
-
-    if (count > GETS_MAX)
-        return -ENOMEM;
-    gets = realloc(core->gets, count * sizeof(*gets));
-    if (gets == NULL)
-        return -ENOMEM;
-    core->gets = gets;
-    for (size_t i = core->get_count; i < count; i++) {
-        gets[i].cookie = 0;
-        gets[i].next_free = i + 1 < count ? (uint32_t)i + 2 : core->get_free;
-    }
-    core->get_free = (uint32_t)core->get_count + 1;
-    core->get_count = count;
-    return 0;
-}
-
-int ninja_link_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
-                   ninja_complete_fn complete, void *context)
-{
-    struct ninja_core *core = link->core;
-    struct ninja_frame *frame;
-    struct ninja_get *get;
-
-    if (length == 0) /* nothing would be sent, and so nothing would complete it */
-        return ninja_core_complete(core, complete, context, 0);
-    if (core->get_free == 0 && grow_gets(core) != 0)
-        return -ENOMEM;
-    frame = ninja_frame_new(&core->pool, sizeof(remote));
-    if (frame == NULL)
-        return -ENOMEM;
-    get = &core->gets[core->get_free - 1];
-    core->get_free = get->next_free;
-    get->cookie = (++core->get_serial << COOKIE_SLOT_BITS) | (uint64_t)(get - core->gets);
-    get->link = link;
-    link->gets_waiting++;
-    get->local = local;
-    get->length = length;
-    get->done = 0;
-    get->complete = complete;
-    get->context = context;
-    frame->header.type = NINJA_FRAME_GET_REQUEST;
-    frame->header.cookie = get->cookie;
-    frame->header.offset = length;
-    frame->inline_length = sizeof(remote);
-    memcpy(frame->data, &remote, sizeof(remote));
-    ninja_link_send(link, frame, NULL, NULL);
-    return 0;
-}
-
-/* Sends the data that the peer asks for straight from the user's buffer, which ob1 keeps until the
- * peer's FIN. */
-static void answer_get(struct ninja_link *link, const struct ninja_frame_header *header,
-                       const void *payload)
-{
-    uint64_t remote;
-
-    if (header->length != sizeof(remote)) {
-        ninja_log(link->core, 0, "rank %" PRIx64 " sent a malformed get; ignored", link->peer);
-        return;
-    }
-    memcpy(&remote, payload, sizeof(remote));
-    for (uint64_t offset = 0; offset < header->offset;) {
-        uint64_t left = header->offset - offset;
-        uint32_t length = left < NINJA_FRAME_PAYLOAD_MAX ? (uint32_t)left : NINJA_FRAME_PAYLOAD_MAX;
-        struct ninja_frame *frame = ninja_frame_new(&link->core->pool, 0);
-
-        if (frame == NULL) {
-            ninja_log(link->core, 0, "out of memory while answering a get of rank %" PRIx64,
-                      link->peer);
-            abort(); /* the peer would wait for ever */
-        }
-        frame->header.type = NINJA_FRAME_GET_DATA;
-        frame->header.cookie = header->cookie;
-        frame->header.offset = offset;
-        frame->place = (const unsigned char *)(uintptr_t)remote + offset;
-        frame->place_length = length;
-        ninja_link_send(link, frame, NULL, NULL);
-        offset += length;
-    }
-}
-
-/* `header`'s bytes are at their place; the get completes with its last frame. */
-static void get_advance(struct ninja_core *core, const struct ninja_frame_header *header)
-{
-    struct ninja_get *get = find_get(core, header->cookie);
-
-    if (get == NULL)
-        return;
-    get->done += header->length;
-    if (get->done < get->length)
-        return;
-    (void)ninja_core_complete(core, get->complete, get->context, 0);
-    get->cookie = 0;
-    get->link->gets_waiting--;
-    get->next_free = core->get_free;
-    core->get_free = (uint32_t)(get - core->gets) + 1;
-}
-
-/* Where the data of `header` belongs; NULL if it fits no get. */
-static unsigned char *get_place(struct ninja_core *core, const struct ninja_frame_header *header)
-{
-    struct ninja_get *get = find_get(core, header->cookie);
-
-    if (get == NULL || header->offset > get->length ||
-        header->length > get->length - header->offset)
-        return NULL;
-    return get->local + header->offset;
 }
 
 /* --- Landings
@@ -240,7 +111,7 @@ enum ninja_landing ninja_path_landing(struct ninja_path *path,
         ninja_link_acknowledge_soon(link, &link->data, true);
         return NINJA_LANDING_DISCARD;
     }
-    *where = get_place(core, header);
+    *where = ninja_get_place(core, header);
     if (*where == NULL) {
         ninja_log(core, 0, "rank %" PRIx64 " sent data that nobody asked for (frame %" PRIu64 ")",
                   link->peer, header->sequence);
@@ -277,17 +148,17 @@ static void accept_frame(struct ninja_link *link, struct ninja_channel *channel,
         ninja_core_deliver(link, header->tag, payload, header->length);
         break;
     case NINJA_FRAME_GET_REQUEST:
-        answer_get(link, header, payload);
+        ninja_get_answer(link, header, payload);
         break;
     case NINJA_FRAME_GET_DATA:
         if (payload != NULL) {
-            unsigned char *place = get_place(core, header);
+            unsigned char *place = ninja_get_place(core, header);
 
             if (place == NULL)
                 break;
             memcpy(place, payload, header->length);
         }
-        get_advance(core, header);
+        ninja_get_advance(core, header);
         break;
     case NINJA_FRAME_CONTROL:
         ninja_path_message_received(link, payload, header->length);

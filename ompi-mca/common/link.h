@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "frame.h"
+#include "get.h"
 #include "path.h"
 
 /* Fabrics that one rank can know at a time, besides the lifeline. */
@@ -63,6 +64,7 @@ struct ninja_link_counters {
     uint64_t duplicates;
     uint64_t switches;
     uint64_t reconnects;
+    uint64_t reads; /* gets that a path's transport took from the peer's memory by itself */
 };
 
 struct ninja_lifeline;
@@ -113,10 +115,11 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
 
 /*
  * Fetches `length` bytes at `remote` in the peer's memory into `local`; `complete` is called when
- * they are there. Returns 0 or -ENOMEM.
+ * they are there. `key` is what the peer told of its exposure of that memory; NULL: nothing.
+ * Returns 0 or -ENOMEM. (get.c)
  */
-int ninja_link_get(struct ninja_link *link, void *local, uint64_t remote, size_t length,
-                   ninja_complete_fn complete, void *context);
+int ninja_link_get(struct ninja_link *link, const struct ninja_key *key, void *local,
+                   uint64_t remote, size_t length, ninja_complete_fn complete, void *context);
 
 /* Sends a path message of `size` bytes on the control channel. Returns 0 or -ENOMEM. */
 int ninja_link_send_control(struct ninja_link *link, const void *message, size_t size);

@@ -146,6 +146,8 @@ static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, 
     path->nonce = nonce;
     path->initiator = initiator;
     path->last_sent = 0;
+    path->gets = 0;
+    path->marker_owed = false;
     path->marker_received = false;
     path->peer_last = 0;
     path->probe_wanted = false;
@@ -277,10 +279,18 @@ static void do_switch(struct ninja_path *path)
     ninja_link_switch(path->link, ninja_link_best_path(path->link));
 }
 
+/* The peer may close its end once it has our MARKER: not while we read from its memory. */
+static void send_marker(struct ninja_path *path)
+{
+    path->marker_owed = path->gets > 0;
+    if (!path->marker_owed)
+        send_message(path, NINJA_MESSAGE_MARKER, path->last_sent, NULL, 0);
+}
+
 static void do_drain(struct ninja_path *path)
 {
     leave(path);
-    send_message(path, NINJA_MESSAGE_MARKER, path->last_sent, NULL, 0);
+    send_marker(path);
     /* The peer cannot drain before it knows what we have. */
     ninja_link_acknowledge_soon(path->link, &path->link->data, true);
     set_deadline(path, path->link->core->config.tuning->drain_limit_ms);
@@ -400,9 +410,19 @@ void ninja_path_check_drained(struct ninja_path *path)
 {
     const struct ninja_channel *data = &path->link->data;
 
-    if (path->state == NINJA_PATH_DRAINING && path->marker_received &&
+    if (path->state == NINJA_PATH_DRAINING && path->marker_received && path->gets == 0 &&
         data->acknowledged >= path->last_sent && data->received >= path->peer_last)
         ninja_path_handle(path, NINJA_PATH_DRAINED);
+}
+
+void ninja_path_get_ended(struct ninja_path *path)
+{
+    path->gets--;
+    if (path->state != NINJA_PATH_DRAINING || path->gets > 0)
+        return;
+    if (path->marker_owed)
+        send_marker(path);
+    ninja_path_check_drained(path);
 }
 
 /* --- Messages

@@ -148,6 +148,8 @@ struct ninja_path {
     bool bye_wanted;    /* lifeline: a BYE waits to leave, after all else */
     bool open_again;    /* an offer arrived while closing; it is kept in `offer` */
     uint64_t last_sent; /* last frame of the data channel that was handed to this generation */
+    unsigned gets;      /* reads of the peer's memory on this path */
+    bool marker_owed;   /* DRAINING: the MARKER leaves when they have ended */
     bool marker_received;
     uint64_t peer_last;   /* from the peer's MARKER */
     uint64_t deadline_ms; /* of the present state; 0: none */
@@ -171,6 +173,9 @@ void ninja_path_handle(struct ninja_path *path, enum ninja_path_event event);
 /* Tells `path`'s table when both directions are empty; called whenever an acknowledgement or a
  * marker has come. */
 void ninja_path_check_drained(struct ninja_path *path);
+
+/* A read of the peer's memory on `path` has ended. */
+void ninja_path_get_ended(struct ninja_path *path);
 
 /* Handles a path message that arrived on `link`'s control channel. */
 void ninja_path_message_received(struct ninja_link *link, const void *payload, size_t size);

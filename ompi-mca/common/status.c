@@ -76,14 +76,14 @@ static json_t *link_status(const struct ninja_link *link)
         json_object_set_new(transports, path->fabric->name, traffic(link, i + 1));
     }
     return json_pack(
-        "{s:I, s:I, s:s, s:f, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "job",
+        "{s:I, s:I, s:s, s:f, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "job",
         (json_int_t)(link->peer >> 32), "rank", (json_int_t)(link->peer & UINT32_MAX), "transport",
         fabric != NULL ? fabric->name : "lifeline", "since_s",
         seconds_since(link->send_path->since_ms), "lifeline", ninja_lifeline_state(link), "paths",
         paths, "traffic", transports, "switches", (json_int_t)counters->switches, "replayed",
         (json_int_t)counters->replayed, "duplicates", (json_int_t)counters->duplicates,
-        "reconnects", (json_int_t)counters->reconnects, "retained_bytes",
-        (json_int_t)link->data.retained_bytes, "unacknowledged",
+        "reconnects", (json_int_t)counters->reconnects, "reads", (json_int_t)counters->reads,
+        "retained_bytes", (json_int_t)link->data.retained_bytes, "unacknowledged",
         (json_int_t)(link->data.next_sequence - 1 - link->data.acknowledged), "early_bytes",
         (json_int_t)link->data.early_bytes);
 }

@@ -34,6 +34,9 @@
 /* Device events come seldom: the application's thread looks every so many passes. */
 #define EVENT_PASSES 4096U
 
+/* Opened so far, by the control thread. */
+static uint32_t instances;
+
 static struct verbs_transport *verbs_of(struct ninja_transport *transport)
 {
     return (struct verbs_transport *)transport;
@@ -415,6 +418,7 @@ static int verbs_open(struct ninja_core *core, const char *wanted, struct ninja_
         return -ENOMEM;
     }
     transport->base = (struct ninja_transport){&ninja_transport_verbs, core, -1};
+    transport->instance = ++instances;
     transport->kick_fd = transport->timer_fd = -1;
     verbs_reaper_init(&transport->reaper);
     rc = find_device(transport, wanted, why, why_size);
@@ -473,6 +477,9 @@ const struct ninja_transport_ops ninja_transport_verbs = {
     .path_pump = verbs_path_pump,
     .path_close = verbs_path_close,
     .progress = verbs_progress,
+    .expose = verbs_expose,
+    .conceal = verbs_conceal,
+    .path_get = verbs_path_get,
     .forget_memory = verbs_registrations_forget,
     .inject = verbs_path_inject,
 };

@@ -9,6 +9,9 @@
  *   PART  next bytes                        <-- RDMA READ
  *   ...                                     <-- DONE
  *
+ * Most long messages of the upper layer are no frames at all: the sender exposes them, and the
+ * receiver reads them when it wants them (verbs-get.c).
+ *
  * When ibv_destroy_qp() has returned, nothing touches the memory of a path's frames and landings
  * any more. But it can take long, many seconds when the kernel waits for a device that vanished, so
  * it is left to a thread of its own, the reaper: the link goes on over another path meanwhile.
@@ -59,10 +62,11 @@ struct verbs_address {
     uint8_t mtu;           /* enum ibv_mtu */
     uint8_t ethernet;      /* 1: RoCE */
     uint8_t reads;         /* RDMA READs that it can serve at a time */
-    uint8_t padding[7];
+    uint8_t padding[3];
+    uint32_t instance; /* of its transport: keys of memory are good for one */
     union ibv_gid gid;
 };
-#define VERBS_ADDRESS_MAGIC 0x4e4a5233U /* "NJR3" */
+#define VERBS_ADDRESS_MAGIC 0x4e4a5234U /* "NJR4" */
 
 /* --- Sizes ----------------------------------------------------------------------------------- */
 
@@ -82,7 +86,7 @@ struct verbs_address {
 /* Offers that a path has outstanding; the peer reads as many at a time. */
 #define VERBS_PATH_OFFERS 4
 
-/* Room in a send queue: the sends, and what answers offers. */
+/* Room in a send queue: the sends, what answers offers, and some pieces of GETs. */
 #define VERBS_QUEUE_DEPTH (VERBS_PATH_SENDS + 8 * VERBS_PATH_OFFERS)
 
 /* Messages up to this size are handed to the device with the request, if it can do that. */
@@ -135,17 +139,23 @@ struct verbs_operation {
     struct verbs_operation *next, *previous; /* of its path; `next` also in the list of free ones */
     struct verbs_operation *next_waiting;
     struct verbs_path *owner;
-    enum { VERBS_SEND, VERBS_READ, VERBS_ANSWER } kind; /* ANSWER: a DONE */
-    int buffer;                                         /* SEND: index of the buffer, or -1 */
+    enum { VERBS_SEND, VERBS_READ, VERBS_ANSWER, VERBS_GET } kind; /* ANSWER: a DONE */
+    int buffer;     /* SEND: index of the buffer, or -1 */
+    unsigned reads; /* READ, GET: requests not completed yet */
     /* READ and ANSWER: */
     uint32_t ticket;
-    unsigned reads; /* requests not completed yet */
     unsigned segments;
     struct verbs_segment segment[VERBS_SEGMENTS_MAX];
     struct ninja_frame_header header;
+    unsigned char *ours; /* `to`, ours to free; NULL: it is placed */
+    /* READ and GET: */
     struct verbs_registration *registration;
-    unsigned char *to;   /* where the payload goes */
-    unsigned char *ours; /* the same, ours to free; NULL: it is placed */
+    unsigned char *to; /* where the payload goes */
+    /* GET: */
+    uint64_t cookie, remote;
+    uint32_t key;
+    size_t length, asked, got; /* in all; of it in requests; of it at its place */
+    size_t claimed;
 };
 
 /* A frame of ours that the peer was offered and has not read yet. */
@@ -196,9 +206,12 @@ struct verbs_path {
     enum verbs_path_state state;
     struct verbs_operation *operations;
     struct verbs_operation *waiting_head, *waiting_tail; /* READ and ANSWER without room */
-    unsigned requests;                                   /* in the send queue */
-    unsigned sends;                                      /* of these: frames, the credit */
-    unsigned offers;                                     /* tickets */
+    struct verbs_operation *gets_head, *gets_tail; /* GET with pieces that are not asked for */
+    unsigned pieces;                               /* of them under way */
+    uint32_t peer_instance;
+    unsigned requests;             /* in the send queue */
+    unsigned sends;                /* of these: frames, the credit */
+    unsigned offers;               /* tickets */
     struct ninja_frame *sending;   /* its parts are being sent, or none of it is yet */
     uint32_t sent;                 /* bytes of its payload that are */
     struct ninja_frame *following; /* the next one, seen already */
@@ -248,6 +261,7 @@ struct verbs_transport {
     uint8_t reads_served, reads_asked; /* RDMA READs at a time, as target and as asker */
     bool down;                         /* the port is: no new paths */
     bool lost;                         /* the core knows that the device is gone */
+    uint32_t instance;                 /* not 0; another one each time that a device is opened */
     int timer_fd;                      /* looks whether the device is still there */
     unsigned looks;                    /* so many more */
     bool inject_event;                 /* fault injection: this event comes next */
@@ -269,6 +283,7 @@ struct verbs_transport {
     uint16_t free_ticket; /* index + 1 */
     struct verbs_operation *free_operations;
     struct verbs_registrations registrations;
+    size_t claimed; /* bytes of the application's memory that exposures and GETs use */
 
     struct verbs_path *paths;
     struct verbs_path *buckets[VERBS_BUCKETS];
@@ -391,6 +406,12 @@ void verbs_operation_free(struct verbs_operation *operation);
 /* Posts the READ or ANSWER `operation`, now or when there is room. */
 void verbs_operation_post(struct verbs_operation *operation);
 
+/* Hands `request` of `operation` to the device; vp->failed is true if it does not take it. */
+void verbs_request_post(struct verbs_operation *operation, struct ibv_send_wr *request);
+
+/* Is there room for `count` requests of `vp`? */
+bool verbs_has_room(struct verbs_path *vp, unsigned count);
+
 /* A request of `operation` is completed. */
 void verbs_operation_done(struct verbs_operation *operation, enum ibv_wc_status status);
 
@@ -399,6 +420,24 @@ void verbs_ticket_done(struct verbs_path *vp, uint32_t ticket);
 
 /* Gives back all frames that `vp` still has; its queue pair is destroyed. */
 void verbs_sends_drop(struct verbs_path *vp);
+
+/* --- verbs-get.c ----------------------------------------------------------------------------- */
+
+/* Of the vtable. */
+bool verbs_expose(struct ninja_transport *transport, const void *at,
+                  struct ninja_exposure *exposure);
+void verbs_conceal(struct ninja_transport *transport, struct ninja_exposure *exposure);
+bool verbs_path_get(struct ninja_path *path, uint64_t cookie, const struct ninja_key *key,
+                    void *local, uint64_t remote, size_t length);
+
+/* Asks for what the GETs of `vp` still need, as much as there is room for. */
+void verbs_gets_post(struct verbs_path *vp);
+
+/* A request of the GET `get` is completed. */
+void verbs_get_done(struct verbs_operation *get);
+
+/* The GET `get` is over; the link fetches in another way what it has not got. */
+void verbs_get_end(struct verbs_operation *get);
 
 /* --- verbs-receive.c ------------------------------------------------------------------------- */
 

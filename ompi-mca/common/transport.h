@@ -28,6 +28,7 @@
 
 #include "fault.h"
 #include "frame.h"
+#include "get.h"
 
 /* The longest address of a transport, in bytes, that fits into an offer. */
 #define NINJA_TRANSPORT_ADDRESS_MAX 2048
@@ -117,6 +118,23 @@ struct ninja_transport_ops {
     int (*progress)(struct ninja_transport *transport);
 
     /*
+     * Lets peers read the exposure->length bytes at `at` by themselves: fills in exposure->key and
+     * exposure->registration. Returns false if that is not possible. conceal() undoes it; all are
+     * concealed before close(). May be NULL.
+     */
+    bool (*expose)(struct ninja_transport *transport, const void *at,
+                   struct ninja_exposure *exposure);
+    void (*conceal)(struct ninja_transport *transport, struct ninja_exposure *exposure);
+
+    /*
+     * Begins to read `length` bytes at `remote`, which the peer has exposed with `key`, into
+     * `local`. Returns false if that is not possible on `path`. Ends with ninja_path_got(), at the
+     * latest when `path` is closed, and soon when it is no longer OPEN. NULL if expose() is.
+     */
+    bool (*path_get)(struct ninja_path *path, uint64_t cookie, const struct ninja_key *key,
+                     void *local, uint64_t remote, size_t length);
+
+    /*
      * From now on, while core->announced, event_fd tells of everything that arrives; at other times
      * the application polls, and what only makes events may be left out. May be NULL: it always
      * does.
@@ -167,6 +185,10 @@ void ninja_path_received(struct ninja_path *path, const struct ninja_frame_heade
 
 /* The payload of `header` has been written to where ninja_path_landing() said. */
 void ninja_path_placed(struct ninja_path *path, const struct ninja_frame_header *header);
+
+/* The read that path_get() began has ended: the first `length` bytes are at their place, and the
+ * memory behind them will not be written. */
+void ninja_path_got(struct ninja_path *path, uint64_t cookie, size_t length);
 
 /* `path` is broken; `error` is a negative errno, `why` a few words for the log. The core will call
  * path_close(). */

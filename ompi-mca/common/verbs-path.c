@@ -109,6 +109,7 @@ int verbs_path_open(struct ninja_path *path, const void *address, size_t size, b
     if (peer.magic != VERBS_ADDRESS_MAGIC ||
         peer.ethernet != (vp->transport->port.link_layer == IBV_LINK_LAYER_ETHERNET))
         return -EPROTO;
+    vp->peer_instance = peer.instance;
     rc = verbs_queue_connect(vp, &peer);
     if (rc == 0)
         vp->state = VERBS_PATH_LIVE;

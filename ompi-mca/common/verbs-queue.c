@@ -80,6 +80,7 @@ void verbs_queue_address(const struct verbs_path *vp, struct verbs_address *addr
         .mtu = (uint8_t)transport->port.active_mtu,
         .ethernet = transport->port.link_layer == IBV_LINK_LAYER_ETHERNET,
         .reads = transport->reads_served,
+        .instance = transport->instance,
         .gid = transport->gid,
     };
 }

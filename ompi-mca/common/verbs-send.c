@@ -74,8 +74,7 @@ static void count_requests(struct verbs_path *vp, int more)
     vp->transport->requests += (unsigned)more;
 }
 
-/* Is there room for `count` requests of `vp`? */
-static bool has_room(struct verbs_path *vp, unsigned count)
+bool verbs_has_room(struct verbs_path *vp, unsigned count)
 {
     if (vp->requests + count > VERBS_QUEUE_DEPTH)
         return false; /* a completion of its own will pump this path */
@@ -100,7 +99,7 @@ static void take_buffer(struct verbs_operation *operation)
     operation->buffer = transport->free_sends[--transport->free_send_count];
 }
 
-static void post(struct verbs_operation *operation, struct ibv_send_wr *request)
+void verbs_request_post(struct verbs_operation *operation, struct ibv_send_wr *request)
 {
     struct verbs_path *vp = operation->owner;
     struct ibv_send_wr *bad;
@@ -126,7 +125,7 @@ static void post_buffer(struct verbs_operation *operation, size_t size)
     };
     struct ibv_send_wr request = {.sg_list = &piece, .num_sge = 1, .opcode = IBV_WR_SEND};
 
-    post(operation, &request);
+    verbs_request_post(operation, &request);
 }
 
 /* --- Frames in parts ------------------------------------------------------------------------- */
@@ -166,7 +165,7 @@ static void post_inline(struct verbs_operation *operation, const struct ninja_fr
         .send_flags = IBV_SEND_INLINE,
     };
 
-    post(operation, &request);
+    verbs_request_post(operation, &request);
 }
 
 /* Writes the frame's header and the first `size` bytes of its payload; returns where they end. */
@@ -422,7 +421,7 @@ static void post_reads(struct verbs_operation *operation)
                         .rkey = operation->segment[i].key},
         };
 
-        post(operation, &request);
+        verbs_request_post(operation, &request);
         operation->reads += !operation->owner->failed;
         offset += operation->segment[i].length;
     }
@@ -442,7 +441,7 @@ static void post_answer(struct verbs_operation *operation)
             .send_flags = IBV_SEND_INLINE,
         };
 
-        post(operation, &request);
+        verbs_request_post(operation, &request);
         return;
     }
     take_buffer(operation);
@@ -458,7 +457,8 @@ static void post_waiting(struct verbs_path *vp)
     while (vp->state == VERBS_PATH_LIVE && !vp->failed && (operation = vp->waiting_head) != NULL) {
         bool is_read = operation->kind == VERBS_READ;
 
-        if (!has_room(vp, is_read ? operation->segments : 1) || (!is_read && !has_buffer(vp, 0)))
+        if (!verbs_has_room(vp, is_read ? operation->segments : 1) ||
+            (!is_read && !has_buffer(vp, 0)))
             return;
         vp->waiting_head = operation->next_waiting;
         if (is_read)
@@ -486,7 +486,7 @@ void verbs_operation_post(struct verbs_operation *operation)
 static bool may_send(struct verbs_path *vp)
 {
     return !vp->failed && vp->state == VERBS_PATH_LIVE && vp->sends < VERBS_PATH_SENDS &&
-           has_room(vp, 1) && has_buffer(vp, BUFFERS_FOR_ANSWERS);
+           verbs_has_room(vp, 1) && has_buffer(vp, BUFFERS_FOR_ANSWERS);
 }
 
 /* Has vp->sending be a frame that may be sent now; returns false if there is none. */
@@ -511,6 +511,7 @@ void verbs_pump(struct verbs_path *vp)
         return;
     vp->pumping = true;
     post_waiting(vp);
+    verbs_gets_post(vp);
     while (may_send(vp) && take_frame(vp)) {
         if (vp->sent == 0 && ninja_frame_length(vp->sending) > VERBS_OFFER_ABOVE &&
             send_offer(vp, vp->sending))
@@ -529,7 +530,9 @@ void verbs_operation_done(struct verbs_operation *operation, enum ibv_wc_status 
     status = verbs_status(vp, status);
     if (status != IBV_WC_SUCCESS)
         verbs_path_fail(vp, -EIO, ibv_wc_status_str(status));
-    if (operation->kind == VERBS_READ) {
+    if (operation->kind == VERBS_GET) {
+        verbs_get_done(operation);
+    } else if (operation->kind == VERBS_READ) {
         operation->reads--;
         if (operation->reads == 0 && !vp->failed && vp->state == VERBS_PATH_LIVE)
             verbs_receive_read(operation);
@@ -545,8 +548,13 @@ void verbs_sends_drop(struct verbs_path *vp)
     struct verbs_transport *transport = vp->transport;
 
     count_requests(vp, -(int)vp->requests);
-    while (vp->operations != NULL)
-        verbs_operation_free(vp->operations);
+    vp->gets_head = NULL;
+    while (vp->operations != NULL) {
+        if (vp->operations->kind == VERBS_GET)
+            verbs_get_end(vp->operations);
+        else
+            verbs_operation_free(vp->operations);
+    }
     for (unsigned i = 0; vp->offers > 0 && i < transport->ticket_count; i++)
         if (transport->tickets[i].owner == vp)
             end_ticket(transport, &transport->tickets[i]);

@@ -15,8 +15,9 @@
 #define VALUES_MAX 64
 #define ROUNDS     200
 #define BYTES      20000
-#define BURST      100 /* messages of BYTES: below retain_low, so that a send of them is done at once \
-                        */
+#define BURST                                                                                      \
+    100 /* messages of BYTES: below retain_low, so that a send of them is done at once             \
+         */
 
 struct variable {
     const char *name;
@@ -29,7 +30,7 @@ static struct variable variables[] = {
     {.name = "messages_sent"},  {.name = "messages_received"}, {.name = "bytes_sent"},
     {.name = "bytes_received"}, {.name = "switches"},          {.name = "replayed"},
     {.name = "duplicates"},     {.name = "reconnects"},        {.name = "retained_bytes"},
-    {.name = "stalls"},         {.name = "stall_longest"},
+    {.name = "stalls"},         {.name = "stall_longest"},     {.name = "reads"},
 };
 #define VARIABLES (sizeof(variables) / sizeof(variables[0]))
 

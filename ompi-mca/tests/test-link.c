@@ -388,7 +388,8 @@ static void begin_get(void)
     memset(user_buffer, 0, sizeof(user_buffer));
     /* Slots are handed out from the first. */
     assert_int_equal(
-        ninja_core_get(rig->link, user_buffer, 0x1000, sizeof(user_buffer), count_completion, NULL),
+        ninja_core_get(rig->link, NULL, user_buffer, 0x1000, sizeof(user_buffer), count_completion,
+                       NULL),
         0);
 }
 
@@ -416,7 +417,8 @@ static void get_lands_in_place_and_completes_in_order(void **state)
 
 static void get_of_nothing_completes_by_itself(void **state)
 {
-    assert_int_equal(ninja_core_get(rig->link, user_buffer, 0x1000, 0, count_completion, NULL), 0);
+    assert_int_equal(
+        ninja_core_get(rig->link, NULL, user_buffer, 0x1000, 0, count_completion, NULL), 0);
     assert_int_equal(rig->completions, 0); /* the upper layer is still inside its call */
     (void)ninja_core_progress(rig->core);
     assert_int_equal(rig->completions, 1);

@@ -56,7 +56,7 @@ check "lifelines made anew are counted" "$(value reconnects)" -ge 1
 check "stalls are in the histogram" "$(value stalls)" -ge 1
 check "the longest stall is known" "$(value stall_longest)" -ge 1
 ompi_info --all --parsable >"$work/log" 2>&1
-for name in messages_sent messages_received bytes_sent bytes_received switches replayed duplicates reconnects \
+for name in messages_sent messages_received bytes_sent bytes_received switches replayed duplicates reconnects reads \
     retained_bytes stalls stall_longest; do
     check "ompi_info explains $name" "$(grep -c "pvar:btl_ninja_$name:help:..........*" "$work/log")" -eq 1
 done

@@ -300,6 +300,43 @@ by_descriptor:
     return OPAL_ERR_OUT_OF_RESOURCE;
 }
 
+/* --- Registering
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+/* For memory that peers must ask us for, and for that which a get writes to. */
+static mca_btl_base_registration_handle_t not_exposed;
+
+static mca_btl_base_registration_handle_t *
+ninja_register_mem(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint, void *base,
+                   size_t size, uint32_t flags)
+{
+    mca_btl_base_registration_handle_t *handle;
+
+    if (endpoint == NULL || endpoint == MCA_BTL_ENDPOINT_ANY ||
+        (flags & MCA_BTL_REG_FLAG_REMOTE_READ) == 0)
+        return &not_exposed;
+    handle = malloc(sizeof(*handle));
+    if (handle == NULL)
+        return &not_exposed;
+    ninja_core_expose(endpoint->link, base, size, &handle->exposure);
+    if (handle->exposure.transport != NULL)
+        return handle;
+    free(handle);
+    return &not_exposed;
+}
+
+static int ninja_deregister_mem(mca_btl_base_module_t *btl,
+                                mca_btl_base_registration_handle_t *handle)
+{
+    if (handle == NULL || handle == &not_exposed)
+        return OPAL_SUCCESS;
+    if (ninja_process_core() != NULL)
+        ninja_core_conceal(ninja_process_core(), &handle->exposure);
+    free(handle);
+    return OPAL_SUCCESS;
+}
+
 /* --- Getting
  * ------------------------------------------------------------------------------------------------------
  */
@@ -322,9 +359,13 @@ static int ninja_get(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t 
                      void *context, void *data)
 {
     mca_btl_ninja_fragment_t *fragment = take_fragment();
+    struct ninja_key key = {.instance = 0};
 
     if (fragment == NULL)
         return OPAL_ERR_OUT_OF_RESOURCE;
+    /* It lies in ob1's packet, wherever that is. */
+    if (remote_handle != NULL)
+        memcpy(&key, remote_handle, sizeof(key));
     fragment->frame = NULL;
     fragment->endpoint = endpoint;
     fragment->local_address = local_address;
@@ -332,7 +373,7 @@ static int ninja_get(mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t 
     fragment->get_callback = callback;
     fragment->get_context = context;
     fragment->get_data = data;
-    if (ninja_core_get(endpoint->link, local_address, remote_address, size, get_complete,
+    if (ninja_core_get(endpoint->link, &key, local_address, remote_address, size, get_complete,
                        fragment) != 0) {
         return_fragment(fragment);
         return OPAL_ERR_OUT_OF_RESOURCE;
@@ -393,6 +434,8 @@ mca_btl_base_module_t mca_btl_ninja_module = {
     .btl_prepare_src = ninja_prepare_src,
     .btl_send = ninja_send,
     .btl_sendi = ninja_sendi,
+    .btl_register_mem = ninja_register_mem,
+    .btl_deregister_mem = ninja_deregister_mem,
     .btl_get = ninja_get,
     .btl_dump = mca_btl_base_dump,
     .btl_register_error = ninja_register_error,

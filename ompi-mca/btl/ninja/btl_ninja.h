@@ -32,6 +32,11 @@ struct mca_btl_base_endpoint_t {
     struct opal_proc_t *proc;
 };
 
+/* Memory that ob1 has registered; the key at its beginning travels to the peer. */
+struct mca_btl_base_registration_handle_t {
+    struct ninja_exposure exposure;
+};
+
 /* A descriptor: of a send, or of a get. */
 struct mca_btl_ninja_fragment_t {
     mca_btl_base_descriptor_t base; /* must be first */

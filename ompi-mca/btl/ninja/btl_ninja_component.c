@@ -88,6 +88,7 @@ static void register_module_parameters(void)
     module->btl_flags = MCA_BTL_FLAGS_SEND | MCA_BTL_FLAGS_SEND_INPLACE | MCA_BTL_FLAGS_GET;
     module->btl_get_limit = SIZE_MAX;
     module->btl_get_alignment = 0;
+    module->btl_registration_handle_size = sizeof(struct ninja_key);
     module->btl_bandwidth = 10000;
     module->btl_latency = 10;
     (void)mca_btl_base_param_register(&mca_btl_ninja_component.super.btl_version, module);
@@ -181,8 +182,8 @@ static int ninja_register_parameters(void)
     config->registration_limit = REGISTRATION_LIMIT;
     fixed_parameter("registration_limit",
                     "Bytes of the application's memory that stay registered with an RDMA device "
-                    "after a message, for the next one; at most half of what may be locked (ulimit "
-                    "-l). 0: none",
+                    "after a message, for the next one, and that peers may read at a time; at most "
+                    "half of what may be locked (ulimit -l). 0: none",
                     MCA_BASE_VAR_TYPE_UNSIGNED_LONG, &config->registration_limit);
     register_tuning(&mca_btl_ninja_component.tuning);
     register_module_parameters();

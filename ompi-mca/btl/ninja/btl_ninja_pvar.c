@@ -36,6 +36,8 @@ static const struct variable variables[] = {
     {"replayed", "Messages sent again because their path was lost", COUNTER(replayed), 1},
     {"duplicates", "Messages that came twice; the second was dropped", COUNTER(duplicates), 1},
     {"reconnects", "How often a lifeline was connected anew", COUNTER(reconnects), 1},
+    {"reads", "Long messages that this rank's device read from the sender's memory by itself",
+     COUNTER(reads), 1},
     {"retained_bytes", "Bytes kept for replay now, for all peers together",
      MCA_BASE_PVAR_CLASS_LEVEL, offsetof(struct ninja_counters, retained_bytes), 1},
     {"stalls",

@@ -321,6 +321,7 @@ struct ninja_transport *fake_verbs_open(struct ninja_core *core)
     transport->completions = &completions;
     transport->receives = &receives;
     transport->requests_max = 4096;
+    transport->instance = ++serial;
     transport->reads_served = transport->reads_asked = 16;
     transport->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     transport->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

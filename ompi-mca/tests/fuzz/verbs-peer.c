@@ -480,7 +480,7 @@ void peer_get(struct peer *peer, uint32_t length)
     get->length = length;
     get->local = malloc(length);
     peer->get_count++;
-    REQUIRE(ninja_core_get(peer->link, get->local, 4096, length, get_complete, get) == 0);
+    REQUIRE(ninja_core_get(peer->link, NULL, get->local, 4096, length, get_complete, get) == 0);
     for (size_t i = 0; i < core->get_count; i++)
         if (core->gets[i].cookie != 0 && core->gets[i].local == get->local)
             get->cookie = core->gets[i].cookie;

@@ -1,0 +1,443 @@
+/*
+ * Unit tests of reads of exposed memory over verbs: a real core with a path whose device is not
+ * there. What is read, in which pieces, and what becomes of the rest when the path goes.
+ *
+ * SPDX-License-Identifier: BSD-3-Clause
+ */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "fuzz/fake-verbs.h"
+
+#define MIB           (1024U * 1024U)
+#define PEER_INSTANCE 77U
+#define AT_A_TIME     4U
+
+static struct ninja_core *core;
+static struct ninja_tuning tuning;
+static struct ninja_fabric *fabric;
+static struct ninja_link *link_to_peer;
+static struct ninja_path *path;
+static struct verbs_transport *transport;
+static unsigned char *theirs, *ours; /* 8 MiB each */
+static const struct ninja_key key = {.instance = PEER_INSTANCE, .key = 5};
+static unsigned completions, reads, requests_heard;
+
+static void receive(struct ninja_link *link, uint8_t tag, const void *payload, size_t size)
+{
+}
+
+static void lost(struct ninja_link *link, int error)
+{
+}
+
+static void complete(void *context, int status)
+{
+    assert_int_equal(status, 0);
+    completions++;
+}
+
+static void hear(void *context, const unsigned char *message, size_t size)
+{
+    struct ninja_frame_header header;
+
+    memcpy(&header, message + sizeof(struct verbs_header), sizeof(header));
+    requests_heard += header.type == NINJA_FRAME_GET_REQUEST;
+}
+
+static void give(void *context, uint64_t address, void *to, size_t size)
+{
+    assert_in_range(size, 1, MIB);
+    memcpy(to, (void *)(uintptr_t)address, size);
+    reads++;
+}
+
+static void open_path(void)
+{
+    const struct verbs_address address = {
+        .magic = VERBS_ADDRESS_MAGIC, .queue_pair = 9, .instance = PEER_INSTANCE};
+
+    path->peer_up = path->wanted = true;
+    ninja_path_handle(path, NINJA_PATH_START);
+    memcpy(path->offer_address, &address, sizeof(address));
+    path->offer.address_size = sizeof(address);
+    ninja_path_handle(path, NINJA_PATH_ACCEPT);
+    ninja_path_handle(path, NINJA_PATH_ECHO);
+    assert_int_equal(path->state, NINJA_PATH_OPEN);
+    fake_verbs_complete(UINT32_MAX, IBV_WC_SUCCESS);
+    (void)ninja_core_pass(core);
+}
+
+static int setup(void **state)
+{
+    static const struct ninja_callbacks callbacks = {.receive = receive, .lost = lost};
+    struct ninja_config config;
+    char why[256];
+
+    theirs = malloc(8 * MIB);
+    ours = calloc(8, MIB);
+    for (unsigned i = 0; i < 8 * MIB; i++)
+        theirs[i] = (unsigned char)(i * 2654435761U >> 24);
+    completions = reads = requests_heard = 0;
+    ninja_config_default(&config);
+    ninja_tuning_default(&tuning);
+    tuning.verbose = -1;
+    config.lifeline = "lo";
+    config.tuning = &tuning;
+    config.registration_limit = 8 * MIB;
+    if (ninja_core_create(&core, &config, &callbacks, 1, "test.0", why, sizeof(why)) != 0)
+        return -1;
+    fake = (struct fake_verbs){.hear = hear, .give = give};
+    fabric = ninja_fabric_add(core, "fast", NULL, &ninja_transport_verbs, "");
+    fabric->transport = fake_verbs_open(core);
+    fabric->state = NINJA_FABRIC_UP;
+    core->active[core->active_count++] = fabric->transport;
+    transport = (struct verbs_transport *)fabric->transport;
+    transport->registrations.limit = 8 * MIB; /* whatever may be locked here */
+    link_to_peer = ninja_link_find(core, 100, true);
+    path = &link_to_peer->paths[fabric->slot];
+    open_path();
+    return 0;
+}
+
+static void close_path(void)
+{
+    fabric->state = NINJA_FABRIC_RELEASING;
+    ninja_path_handle(path, NINJA_PATH_RELEASE);
+    if (path->state == NINJA_PATH_DRAINING)
+        ninja_path_handle(path, NINJA_PATH_TIMEOUT);
+    while (fabric->open_paths > 0) {
+        (void)ninja_core_pass(core);
+        sched_yield();
+    }
+}
+
+static int teardown(void **state)
+{
+    close_path();
+    assert_int_equal(path->gets, 0);
+    fake_verbs_reset();
+    while (core->links != NULL)
+        ninja_link_destroy(core->links);
+    ninja_core_destroy(core);
+    assert_int_equal(fake.regions, 0);
+    free(theirs);
+    free(ours);
+    return 0;
+}
+
+static void begin_get(const struct ninja_key *with, size_t length)
+{
+    assert_int_equal(
+        ninja_link_get(link_to_peer, with, ours, (uintptr_t)theirs, length, complete, NULL), 0);
+}
+
+/* `count` requests are completed, and what follows from it is done. */
+static void complete_requests(unsigned count, enum ibv_wc_status status)
+{
+    fake_verbs_complete(count, status);
+    (void)ninja_core_progress(core);
+}
+
+/* The last request by frame, or NULL. */
+static const struct ninja_frame *asked(void)
+{
+    const struct ninja_frame *last = NULL;
+
+    for (const struct ninja_frame *frame = link_to_peer->data.head; frame != NULL;
+         frame = frame->next)
+        if (frame->header.type == NINJA_FRAME_GET_REQUEST)
+            last = frame;
+    return last;
+}
+
+/* The frame that asks for `length` bytes from `offset` on has been sent, and no other. */
+static void assert_asked(size_t offset, size_t length)
+{
+    const struct ninja_frame *frame = asked();
+    uint64_t remote;
+
+    assert_non_null(frame);
+    memcpy(&remote, frame->data, sizeof(remote));
+    assert_int_equal(remote, (uintptr_t)theirs + offset);
+    assert_int_equal(frame->header.offset, length);
+}
+
+/* The peer answers what it was asked, over the lifeline. */
+static void answer(size_t offset, size_t length)
+{
+    struct ninja_frame_header header = {
+        .magic = NINJA_FRAME_MAGIC,
+        .type = NINJA_FRAME_GET_DATA,
+        .length = (uint32_t)length,
+        .sequence = link_to_peer->data.received + 1,
+        .cookie = asked()->header.cookie,
+    };
+    void *where = NULL;
+
+    assert_int_equal(ninja_path_landing(&link_to_peer->lifeline_path, &header, &where),
+                     NINJA_LANDING_PLACE);
+    assert_ptr_equal(where, ours + offset);
+    memcpy(where, theirs + offset, length);
+    ninja_path_placed(&link_to_peer->lifeline_path, &header);
+    (void)ninja_core_progress(core);
+}
+
+static unsigned markers(void)
+{
+    unsigned count = 0;
+
+    for (const struct ninja_frame *frame = link_to_peer->control.head; frame != NULL;
+         frame = frame->next)
+        count += ((const struct ninja_path_message *)frame->data)->type == NINJA_MESSAGE_MARKER;
+    return count;
+}
+
+static void it_is_read_in_pieces_without_a_frame(void **state)
+{
+    size_t length = 6 * MIB + 100;
+
+    begin_get(&key, length);
+    assert_int_equal(fake_verbs_pending(), AT_A_TIME);
+    complete_requests(1, IBV_WC_SUCCESS);
+    assert_int_equal(fake_verbs_pending(), AT_A_TIME);
+    complete_requests(AT_A_TIME, IBV_WC_SUCCESS);
+    assert_int_equal(fake_verbs_pending(), 2);
+    assert_int_equal(completions, 0);
+    complete_requests(2, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 1);
+    assert_int_equal(reads, 7);
+    assert_memory_equal(ours, theirs, length);
+    assert_null(asked());
+    assert_int_equal(link_to_peer->counters.bytes_received[fabric->slot + 1], length);
+}
+
+static void several_are_read_one_after_the_other(void **state)
+{
+    begin_get(&key, 3 * MIB);
+    assert_int_equal(ninja_link_get(link_to_peer, &key, ours + 4 * MIB, (uintptr_t)theirs + 4 * MIB,
+                                    3 * MIB, complete, NULL),
+                     0);
+    assert_int_equal(fake_verbs_pending(), AT_A_TIME);
+    complete_requests(3, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 1);
+    complete_requests(3, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 2);
+    assert_memory_equal(ours, theirs, 3 * MIB);
+    assert_memory_equal(ours + 4 * MIB, theirs + 4 * MIB, 3 * MIB);
+}
+
+static void what_has_another_device_is_asked_for(void **state)
+{
+    const struct ninja_key other = {.instance = PEER_INSTANCE + 1, .key = 5};
+
+    begin_get(&other, MIB);
+    assert_int_equal(requests_heard, 1);
+    assert_asked(0, MIB);
+    answer(0, MIB);
+    assert_int_equal(completions, 1);
+    assert_int_equal(reads, 0);
+}
+
+static void what_is_not_exposed_is_asked_for(void **state)
+{
+    const struct ninja_key none = {.instance = 0};
+
+    begin_get(&none, MIB);
+    assert_asked(0, MIB);
+    begin_get(NULL, 2 * MIB);
+    assert_asked(0, 2 * MIB);
+    assert_int_equal(requests_heard, 2);
+}
+
+static void what_cannot_be_registered_is_asked_for(void **state)
+{
+    fake.refuse_region = true;
+    begin_get(&key, MIB);
+    assert_asked(0, MIB);
+    transport->registrations.limit = MIB;
+    begin_get(&key, 2 * MIB);
+    assert_asked(0, 2 * MIB);
+    assert_int_equal(path->gets, 0);
+}
+
+/* What is under way ends first, and only then is the peer told that it may close. */
+static void a_path_that_is_left_asks_for_the_rest(void **state)
+{
+    begin_get(&key, 7 * MIB);
+    complete_requests(1, IBV_WC_SUCCESS);
+    ninja_path_handle(path, NINJA_PATH_PEER_DOWN);
+    path->marker_received = true;
+    assert_int_equal(markers(), 0);
+    complete_requests(AT_A_TIME - 1, IBV_WC_SUCCESS);
+    assert_int_equal(path->state, NINJA_PATH_DRAINING);
+    assert_int_equal(markers(), 0);
+    assert_null(asked());
+    complete_requests(1, IBV_WC_SUCCESS);
+    assert_int_equal(fake_verbs_pending(), 0);
+    assert_int_equal(reads, 5);
+    assert_int_equal(markers(), 1);
+    assert_int_not_equal(path->state, NINJA_PATH_DRAINING);
+    assert_asked(5 * MIB, 2 * MIB);
+    answer(5 * MIB, MIB);
+    assert_int_equal(completions, 0);
+}
+
+static void a_path_that_breaks_asks_for_the_rest(void **state)
+{
+    begin_get(&key, 3 * MIB);
+    complete_requests(1, IBV_WC_SUCCESS);
+    complete_requests(1, IBV_WC_RETRY_EXC_ERR);
+    /* The device may still write until its queue pair is destroyed. */
+    while (path->state != NINJA_PATH_CLOSED) {
+        if (fake.queue_pairs > 0)
+            assert_null(asked());
+        (void)ninja_core_pass(core);
+        sched_yield();
+    }
+    assert_asked(MIB, 2 * MIB);
+    assert_int_equal(completions, 0);
+    memset(ours + MIB, 0, 2 * MIB);
+    answer(MIB, 2 * MIB);
+    assert_int_equal(completions, 1);
+    assert_memory_equal(ours, theirs, 3 * MIB);
+}
+
+/* The time to drain is up with reads under way: what comes of them afterwards does not count. */
+static void a_path_that_is_closed_by_force_asks_for_the_rest(void **state)
+{
+    begin_get(&key, 7 * MIB);
+    complete_requests(1, IBV_WC_SUCCESS);
+    ninja_path_handle(path, NINJA_PATH_RELEASE);
+    ninja_path_handle(path, NINJA_PATH_TIMEOUT);
+    assert_int_equal(path->state, NINJA_PATH_CLOSING);
+    complete_requests(1, IBV_WC_SUCCESS);
+    assert_null(asked());
+    while (path->state != NINJA_PATH_CLOSED) {
+        (void)ninja_core_pass(core);
+        sched_yield();
+    }
+    assert_int_equal(markers(), 0);
+    assert_asked(MIB, 6 * MIB);
+    assert_int_equal(completions, 0);
+}
+
+static void a_request_that_is_refused_breaks_the_path(void **state)
+{
+    fake.refuse_post = true;
+    begin_get(&key, 3 * MIB);
+    while (path->state != NINJA_PATH_CLOSED) {
+        (void)ninja_core_pass(core);
+        sched_yield();
+    }
+    assert_asked(0, 3 * MIB);
+}
+
+static void exposed_memory_can_be_read(void **state)
+{
+    struct ninja_exposure exposure;
+
+    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    assert_int_equal(exposure.key.instance, transport->instance);
+    assert_true(fake_verbs_covers((uintptr_t)ours, MIB, exposure.key.key, IBV_ACCESS_REMOTE_READ));
+    ninja_core_conceal(core, &exposure);
+    assert_null(core->exposures);
+}
+
+static void too_much_is_not_exposed(void **state)
+{
+    struct ninja_exposure exposure;
+
+    transport->registrations.limit = MIB;
+    ninja_core_expose(link_to_peer, ours, 2 * MIB, &exposure);
+    assert_null(exposure.transport);
+    assert_int_equal(exposure.key.instance, 0);
+    ninja_core_conceal(core, &exposure);
+}
+
+/* Memory that waits for peers must leave room for what cannot wait. */
+static void all_together_stay_within_the_limit(void **state)
+{
+    struct ninja_exposure first, second, third;
+
+    transport->registrations.limit = 3 * MIB;
+    ninja_core_expose(link_to_peer, ours, 2 * MIB, &first);
+    ninja_core_expose(link_to_peer, ours + 2 * MIB, 2 * MIB, &second);
+    ninja_core_expose(link_to_peer, ours + 4 * MIB, MIB, &third);
+    assert_ptr_equal(first.transport, &transport->base);
+    assert_null(second.transport);
+    assert_ptr_equal(third.transport, &transport->base);
+    begin_get(&key, MIB);
+    assert_asked(0, MIB);
+    ninja_core_conceal(core, &first);
+    begin_get(&key, 2 * MIB);
+    assert_int_equal(path->gets, 1);
+    ninja_core_conceal(core, &third);
+    complete_requests(UINT32_MAX, IBV_WC_SUCCESS);
+    assert_int_equal(transport->claimed, 0);
+}
+
+static void a_device_that_goes_exposes_nothing(void **state)
+{
+    struct ninja_exposure exposure;
+
+    transport->down = true;
+    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    assert_null(exposure.transport);
+    transport->down = false;
+}
+
+static void exposures_end_with_their_device(void **state)
+{
+    struct ninja_exposure first, second, third;
+
+    ninja_core_expose(link_to_peer, ours, MIB, &first);
+    ninja_core_expose(link_to_peer, ours + 2 * MIB, MIB, &second);
+    ninja_core_expose(link_to_peer, ours + 4 * MIB, MIB, &third);
+    ninja_core_conceal(core, &second);
+    ninja_exposures_end(core, &transport->base);
+    assert_null(first.transport);
+    assert_null(third.transport);
+    ninja_core_conceal(core, &first);
+    ninja_core_conceal(core, &third);
+    assert_null(core->exposures);
+}
+
+static void over_the_lifeline_nothing_is_exposed(void **state)
+{
+    struct ninja_exposure exposure;
+
+    ninja_path_handle(path, NINJA_PATH_PEER_DOWN);
+    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    assert_null(exposure.transport);
+    begin_get(&key, MIB);
+    assert_asked(0, MIB);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(it_is_read_in_pieces_without_a_frame, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_are_read_one_after_the_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_has_another_device_is_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_exposed_is_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_registered_is_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_path_that_is_left_asks_for_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_path_that_breaks_asks_for_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_path_that_is_closed_by_force_asks_for_the_rest, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_request_that_is_refused_breaks_the_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(exposed_memory_can_be_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(too_much_is_not_exposed, setup, teardown),
+        cmocka_unit_test_setup_teardown(all_together_stay_within_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_device_that_goes_exposes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(exposures_end_with_their_device, setup, teardown),
+        cmocka_unit_test_setup_teardown(over_the_lifeline_nothing_is_exposed, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

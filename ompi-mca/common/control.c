@@ -166,6 +166,7 @@ static void handle_transports(struct ninja_control *control)
 
     ninja_control_enter(core);
     if (passes != control->seen_passes && !releasing(core)) {
+        core->lifeline_look = 0; /* the event may be the lifeline's */
         wait_for_application(control);
         ninja_control_leave(core);
         return;
@@ -208,6 +209,8 @@ static int watch_transports(struct ninja_control *control)
         control->look_at_ms = now;
         return 0;
     }
+    /* An application may take long for the passes after which it would look at the lifeline. */
+    control->core->lifeline_look = 0;
     control->seen_passes = passes;
     control->rearm_at_ms = now + patience;
     return (int)patience;

@@ -123,7 +123,8 @@ struct ninja_core {
                                 deliver */
     _Atomic uint64_t passes; /* of progress by the upper layer; the control thread watches it */
     bool in_pass;            /* the upper layer is inside ninja_core_progress() */
-    unsigned lifeline_quiet; /* passes since the lifeline was looked at, while it has nothing */
+    unsigned lifeline_quiet; /* passes since the lifeline had something */
+    unsigned lifeline_look;  /* it is looked at again when those are so many */
     bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */
     bool announced;  /* the control thread waits for the event_fd of transports: they must tell of
                         all  that arrives */

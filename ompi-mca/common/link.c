@@ -252,6 +252,12 @@ static bool gather(struct ninja_link *link, const struct ninja_frame *frame)
     return true;
 }
 
+/* Something leaves by the lifeline: it is looked at often again. */
+static void expect_answer(struct ninja_core *core)
+{
+    core->lifeline_quiet = core->lifeline_look = 0;
+}
+
 void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_complete_fn complete,
                      void *context)
 {
@@ -259,6 +265,8 @@ void ninja_link_send(struct ninja_link *link, struct ninja_frame *frame, ninja_c
     frame->context = context;
     append(&link->data, frame);
     ninja_core_watch_over(link->core);
+    if (link->send_path == &link->lifeline_path)
+        expect_answer(link->core);
     if (complete != NULL || link->data.retained_bytes > link->core->config.tuning->retain_low)
         frame->header.flags |= NINJA_FRAME_ACK_NOW;
     if (__builtin_expect(link->dormant, false))
@@ -285,6 +293,7 @@ int ninja_link_send_control(struct ninja_link *link, const void *message, size_t
     frame->inline_length = (uint32_t)size;
     memcpy(frame->data, message, size);
     append(&link->control, frame);
+    expect_answer(link->core);
     ninja_core_watch_over(link->core);
     ninja_link_pump(link);
     return 0;

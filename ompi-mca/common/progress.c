@@ -11,8 +11,10 @@
 #include "core.h"
 #include "lifeline.h"
 
-/* While links use other fabrics, the lifeline is looked at in one pass of so many. */
-#define LIFELINE_PASSES 64
+/* While there are other fabrics, a lifeline that has had nothing for n passes is looked at again
+ * after n / LIFELINE_SHARE of them, LIFELINE_PASSES at most: a look costs a system call. */
+#define LIFELINE_SHARE  8
+#define LIFELINE_PASSES 1024
 /* Memory for frames that was not needed for so long goes back to the system. */
 #define TRIM_MS 1000
 
@@ -149,23 +151,46 @@ void ninja_core_pump_links(struct ninja_core *core)
         ninja_control_plan_flush(core, false);
 }
 
-int ninja_core_pass(struct ninja_core *core)
+static bool lifeline_may_wait(struct ninja_core *core)
+{
+    return core->active_count > 1 && !core->control_progress &&
+           ++core->lifeline_quiet < core->lifeline_look;
+}
+
+static void note_lifeline(struct ninja_core *core, bool quiet)
+{
+    unsigned most = LIFELINE_SHARE * LIFELINE_PASSES;
+
+    if (!quiet)
+        core->lifeline_quiet = 0;
+    else if (core->lifeline_quiet > most)
+        core->lifeline_quiet = most;
+    core->lifeline_look = core->lifeline_quiet + core->lifeline_quiet / LIFELINE_SHARE;
+}
+
+/* Moves what has arrived. Returns the number of frames. */
+static int look_at_transports(struct ninja_core *core)
 {
     int moved = 0;
 
     for (size_t i = 0; i < core->active_count; i++) {
         struct ninja_transport *transport = core->active[i];
+        int n;
 
-        /* A lifeline that only carries control frames may wait a little. */
-        if (i == 0 && core->active_count > 1 && core->lifeline_quiet > 0 &&
-            !core->control_progress && core->lifeline_quiet++ < LIFELINE_PASSES)
+        if (i == 0 && lifeline_may_wait(core))
             continue;
-        int n = transport->ops->progress(transport);
-
+        n = transport->ops->progress(transport);
         if (i == 0)
-            core->lifeline_quiet = n == 0;
+            note_lifeline(core, n == 0);
         moved += n;
     }
+    return moved;
+}
+
+int ninja_core_pass(struct ninja_core *core)
+{
+    int moved = look_at_transports(core);
+
     ninja_core_pump_links(core);
     return moved;
 }
@@ -186,16 +211,15 @@ int ninja_core_progress(struct ninja_core *core)
                           memory_order_relaxed);
     if (core->inbox_head != NULL)
         count += drain_inbox(core);
-    count += ninja_core_pass(core);
+    count += look_at_transports(core);
     if (core->gate.threads && core->inbox_head != NULL)
         count += drain_inbox(core);
     if (core->completion_head != core->completion_tail)
         count += drain_completions(core);
     if (core->lost_links)
         tell_lost(core);
-    /* What those callbacks sent. */
-    if (core->pump_list != NULL)
-        ninja_core_pump_links(core);
+    /* Last, so that acknowledgements travel with what those callbacks sent. */
+    ninja_core_pump_links(core);
     core->in_pass = false;
     ninja_gate_leave(&core->gate);
     return count;

@@ -31,6 +31,7 @@ struct rig_transport {
     bool refuse_open, refuse_prepare;
     int prepared; /* prepared, but neither opened nor forgotten */
     unsigned opened, closed;
+    unsigned looks; /* calls of progress() */
 };
 
 struct rig {

@@ -363,6 +363,69 @@ static void drained_needs_both_directions(void **state)
     ninja_path_closed(rig->path);
 }
 
+static void reply(void *context, int status)
+{
+    assert_true(rig_send(8));
+}
+
+static void an_acknowledgement_travels_with_what_callbacks_send(void **state)
+{
+    rig_arrive(lifeline(), 1);
+    ninja_link_acknowledge_soon(rig->link, &rig->link->data, true);
+    (void)ninja_core_complete(rig->core, reply, NULL, 0);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->lifeline.count, 1);
+    assert_int_equal(rig->lifeline.sent[0]->header.type, NINJA_FRAME_DATA);
+    assert_int_equal(rig->lifeline.sent[0]->header.acknowledged, 1);
+    /* Alone, if there is nothing. */
+    rig_arrive(lifeline(), 2);
+    ninja_link_acknowledge_soon(rig->link, &rig->link->data, true);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->lifeline.count, 2);
+    assert_int_equal(rig->lifeline.sent[1]->header.type, NINJA_FRAME_ACK);
+}
+
+/* --- The lifeline beside a fabric ------------------------------------------------------------- */
+
+/* The upper layer's passes, and how often the lifeline is looked at meanwhile. */
+static unsigned looks_in(unsigned passes)
+{
+    unsigned before = rig->lifeline.looks;
+
+    for (unsigned i = 0; i < passes; i++)
+        (void)ninja_core_progress(rig->core);
+    return rig->lifeline.looks - before;
+}
+
+static void a_quiet_lifeline_is_looked_at_seldom(void **state)
+{
+    assert_int_equal(looks_in(1000), 1000);
+    rig->core->active[rig->core->active_count++] = &rig->device.base;
+    rig->core->lifeline_quiet = rig->core->lifeline_look = 0;
+    /* Not later than an eighth of the time that it has been quiet. */
+    assert_int_equal(looks_in(8), 8);
+    assert_in_range(looks_in(100000), 100, 250);
+    assert_in_range(looks_in(100000), 90, 110);
+    assert_int_equal(rig->device.looks, 200008);
+    rig->core->active_count--;
+}
+
+static void an_answer_on_the_lifeline_is_awaited(void **state)
+{
+    rig->core->active[rig->core->active_count++] = &rig->device.base;
+    (void)looks_in(100000);
+    (void)ninja_link_send_control(rig->link, "x", 1);
+    assert_int_equal(looks_in(8), 8);
+    (void)looks_in(100000);
+    assert_true(rig_send(8));
+    assert_int_equal(looks_in(8), 8);
+    open_path();
+    (void)looks_in(100000);
+    assert_true(rig_send(8));
+    assert_in_range(looks_in(8), 0, 1);
+    rig->core->active_count--;
+}
+
 /* --- Gets
  * ----------------------------------------------------------------------------------------------------------
  */
@@ -387,10 +450,9 @@ static void begin_get(void)
 {
     memset(user_buffer, 0, sizeof(user_buffer));
     /* Slots are handed out from the first. */
-    assert_int_equal(
-        ninja_core_get(rig->link, NULL, user_buffer, 0x1000, sizeof(user_buffer), count_completion,
-                       NULL),
-        0);
+    assert_int_equal(ninja_core_get(rig->link, NULL, user_buffer, 0x1000, sizeof(user_buffer),
+                                    count_completion, NULL),
+                     0);
 }
 
 static void get_lands_in_place_and_completes_in_order(void **state)
@@ -547,6 +609,9 @@ int main(void)
         TEST(early_frames_may_take_much_memory),
         TEST(many_early_frames_are_cheap),
         TEST(duplicates_are_dropped_and_acknowledged_again),
+        TEST(an_acknowledgement_travels_with_what_callbacks_send),
+        TEST(a_quiet_lifeline_is_looked_at_seldom),
+        TEST(an_answer_on_the_lifeline_is_awaited),
         TEST(numbers_go_beyond_32_bits),
         TEST(impossible_acknowledgements_are_ignored),
         TEST(below_the_low_mark_a_copy_is_complete_at_once),

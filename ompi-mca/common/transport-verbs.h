@@ -406,7 +406,8 @@ void verbs_operation_free(struct verbs_operation *operation);
 /* Posts the READ or ANSWER `operation`, now or when there is room. */
 void verbs_operation_post(struct verbs_operation *operation);
 
-/* Hands `request` of `operation` to the device; vp->failed is true if it does not take it. */
+/* Hands `request` of `operation`, and those that it names as next, to the device; vp->failed is
+ * true if it does not take them. */
 void verbs_request_post(struct verbs_operation *operation, struct ibv_send_wr *request);
 
 /* Is there room for `count` requests of `vp`? */

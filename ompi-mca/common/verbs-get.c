@@ -7,11 +7,15 @@
 #include "core.h"
 #include "transport-verbs.h"
 
-/* A read is cut into pieces, so that a path that is to be left need not wait for all of it. */
-#define PIECE (1024U * 1024U)
+/*
+ * A read is cut into pieces, so that a path that is to be left need not wait for all of it. Not
+ * into more than that: a request costs a system call with soft-RoCE, which must wait while packets
+ * come in, and between two pieces the sender may be found asleep.
+ */
+#define PIECE (4U * 1024U * 1024U)
 
 /* So many pieces of a path are under way at a time. */
-#define PIECES_AT_A_TIME 4U
+#define PIECES_AT_A_TIME 2U
 
 /* --- Claims ---------------------------------------------------------------------------------- */
 
@@ -65,27 +69,32 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static void post_piece(struct verbs_operation *get)
+/* Asks for the next pieces of `get`, `most` at most, all at once. */
+static void post_pieces(struct verbs_operation *get, unsigned most)
 {
-    struct verbs_path *vp = get->owner;
-    struct ibv_sge piece = {
-        .addr = (uintptr_t)get->to + get->asked,
-        .length = (uint32_t)least(get->length - get->asked, PIECE),
-        .lkey = get->registration->region->lkey,
-    };
-    struct ibv_send_wr request = {
-        .sg_list = &piece,
-        .num_sge = 1,
-        .opcode = IBV_WR_RDMA_READ,
-        .wr.rdma = {.remote_addr = get->remote + get->asked, .rkey = get->key},
-    };
+    struct ibv_send_wr requests[PIECES_AT_A_TIME];
+    struct ibv_sge pieces[PIECES_AT_A_TIME];
+    unsigned count = 0;
 
-    verbs_request_post(get, &request);
-    if (vp->failed)
-        return;
-    get->asked += piece.length;
-    get->reads++;
-    vp->pieces++;
+    for (; count < most && get->asked < get->length; count++) {
+        pieces[count] = (struct ibv_sge){
+            .addr = (uintptr_t)get->to + get->asked,
+            .length = (uint32_t)least(get->length - get->asked, PIECE),
+            .lkey = get->registration->region->lkey,
+        };
+        requests[count] = (struct ibv_send_wr){
+            .sg_list = &pieces[count],
+            .num_sge = 1,
+            .opcode = IBV_WR_RDMA_READ,
+            .wr.rdma = {.remote_addr = get->remote + get->asked, .rkey = get->key},
+        };
+        if (count > 0)
+            requests[count - 1].next = &requests[count];
+        get->asked += pieces[count].length;
+    }
+    get->reads += count;
+    get->owner->pieces += count;
+    verbs_request_post(get, requests);
 }
 
 static void take_first(struct verbs_path *vp)
@@ -108,7 +117,7 @@ void verbs_gets_post(struct verbs_path *vp)
         }
         if (vp->pieces == PIECES_AT_A_TIME || !verbs_has_room(vp, 1))
             return;
-        post_piece(get);
+        post_pieces(get, verbs_has_room(vp, PIECES_AT_A_TIME) ? PIECES_AT_A_TIME - vp->pieces : 1);
         if (get->asked == get->length)
             take_first(vp);
     }

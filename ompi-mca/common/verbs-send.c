@@ -102,15 +102,19 @@ static void take_buffer(struct verbs_operation *operation)
 void verbs_request_post(struct verbs_operation *operation, struct ibv_send_wr *request)
 {
     struct verbs_path *vp = operation->owner;
-    struct ibv_send_wr *bad;
-    int rc;
+    struct ibv_send_wr *refused = request;
+    int rc = EIO;
 
-    request->wr_id = (uintptr_t)operation;
-    rc = vp->refuse_post ? EIO : ibv_post_send(vp->queue_pair, request, &bad);
+    for (struct ibv_send_wr *each = request; each != NULL; each = each->next)
+        each->wr_id = (uintptr_t)operation;
+    if (!vp->refuse_post)
+        rc = ibv_post_send(vp->queue_pair, request, &refused);
     vp->refuse_post = false;
     if (rc == 0)
+        refused = NULL;
+    for (; request != refused; request = request->next)
         count_requests(vp, 1);
-    else
+    if (rc != 0)
         verbs_path_fail(vp, -rc, "a request was not taken by the device");
 }
 

@@ -13,9 +13,9 @@
 
 #include "fuzz/fake-verbs.h"
 
-#define MIB           (1024U * 1024U)
+#define PIECE         (4U * 1024U * 1024U)
 #define PEER_INSTANCE 77U
-#define AT_A_TIME     4U
+#define AT_A_TIME     2U
 
 static struct ninja_core *core;
 static struct ninja_tuning tuning;
@@ -23,7 +23,7 @@ static struct ninja_fabric *fabric;
 static struct ninja_link *link_to_peer;
 static struct ninja_path *path;
 static struct verbs_transport *transport;
-static unsigned char *theirs, *ours; /* 8 MiB each */
+static unsigned char *theirs, *ours; /* 8 pieces each */
 static const struct ninja_key key = {.instance = PEER_INSTANCE, .key = 5};
 static unsigned completions, reads, requests_heard;
 
@@ -51,7 +51,7 @@ static void hear(void *context, const unsigned char *message, size_t size)
 
 static void give(void *context, uint64_t address, void *to, size_t size)
 {
-    assert_in_range(size, 1, MIB);
+    assert_in_range(size, 1, PIECE);
     memcpy(to, (void *)(uintptr_t)address, size);
     reads++;
 }
@@ -78,9 +78,9 @@ static int setup(void **state)
     struct ninja_config config;
     char why[256];
 
-    theirs = malloc(8 * MIB);
-    ours = calloc(8, MIB);
-    for (unsigned i = 0; i < 8 * MIB; i++)
+    theirs = malloc(8 * PIECE);
+    ours = calloc(8, PIECE);
+    for (unsigned i = 0; i < 8 * PIECE; i++)
         theirs[i] = (unsigned char)(i * 2654435761U >> 24);
     completions = reads = requests_heard = 0;
     ninja_config_default(&config);
@@ -88,7 +88,7 @@ static int setup(void **state)
     tuning.verbose = -1;
     config.lifeline = "lo";
     config.tuning = &tuning;
-    config.registration_limit = 8 * MIB;
+    config.registration_limit = 8 * PIECE;
     if (ninja_core_create(&core, &config, &callbacks, 1, "test.0", why, sizeof(why)) != 0)
         return -1;
     fake = (struct fake_verbs){.hear = hear, .give = give};
@@ -97,7 +97,7 @@ static int setup(void **state)
     fabric->state = NINJA_FABRIC_UP;
     core->active[core->active_count++] = fabric->transport;
     transport = (struct verbs_transport *)fabric->transport;
-    transport->registrations.limit = 8 * MIB; /* whatever may be locked here */
+    transport->registrations.limit = 8 * PIECE; /* whatever may be locked here */
     link_to_peer = ninja_link_find(core, 100, true);
     path = &link_to_peer->paths[fabric->slot];
     open_path();
@@ -199,13 +199,14 @@ static unsigned markers(void)
 
 static void it_is_read_in_pieces_without_a_frame(void **state)
 {
-    size_t length = 6 * MIB + 100;
+    size_t length = 6 * PIECE + 100;
 
     begin_get(&key, length);
     assert_int_equal(fake_verbs_pending(), AT_A_TIME);
     complete_requests(1, IBV_WC_SUCCESS);
     assert_int_equal(fake_verbs_pending(), AT_A_TIME);
-    complete_requests(AT_A_TIME, IBV_WC_SUCCESS);
+    complete_requests(2, IBV_WC_SUCCESS);
+    complete_requests(2, IBV_WC_SUCCESS);
     assert_int_equal(fake_verbs_pending(), 2);
     assert_int_equal(completions, 0);
     complete_requests(2, IBV_WC_SUCCESS);
@@ -218,27 +219,29 @@ static void it_is_read_in_pieces_without_a_frame(void **state)
 
 static void several_are_read_one_after_the_other(void **state)
 {
-    begin_get(&key, 3 * MIB);
-    assert_int_equal(ninja_link_get(link_to_peer, &key, ours + 4 * MIB, (uintptr_t)theirs + 4 * MIB,
-                                    3 * MIB, complete, NULL),
+    begin_get(&key, 3 * PIECE);
+    assert_int_equal(ninja_link_get(link_to_peer, &key, ours + 4 * PIECE,
+                                    (uintptr_t)theirs + 4 * PIECE, 3 * PIECE, complete, NULL),
                      0);
     assert_int_equal(fake_verbs_pending(), AT_A_TIME);
-    complete_requests(3, IBV_WC_SUCCESS);
+    complete_requests(2, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 0);
+    complete_requests(2, IBV_WC_SUCCESS);
     assert_int_equal(completions, 1);
-    complete_requests(3, IBV_WC_SUCCESS);
+    complete_requests(2, IBV_WC_SUCCESS);
     assert_int_equal(completions, 2);
-    assert_memory_equal(ours, theirs, 3 * MIB);
-    assert_memory_equal(ours + 4 * MIB, theirs + 4 * MIB, 3 * MIB);
+    assert_memory_equal(ours, theirs, 3 * PIECE);
+    assert_memory_equal(ours + 4 * PIECE, theirs + 4 * PIECE, 3 * PIECE);
 }
 
 static void what_has_another_device_is_asked_for(void **state)
 {
     const struct ninja_key other = {.instance = PEER_INSTANCE + 1, .key = 5};
 
-    begin_get(&other, MIB);
+    begin_get(&other, PIECE);
     assert_int_equal(requests_heard, 1);
-    assert_asked(0, MIB);
-    answer(0, MIB);
+    assert_asked(0, PIECE);
+    answer(0, PIECE);
     assert_int_equal(completions, 1);
     assert_int_equal(reads, 0);
 }
@@ -247,28 +250,28 @@ static void what_is_not_exposed_is_asked_for(void **state)
 {
     const struct ninja_key none = {.instance = 0};
 
-    begin_get(&none, MIB);
-    assert_asked(0, MIB);
-    begin_get(NULL, 2 * MIB);
-    assert_asked(0, 2 * MIB);
+    begin_get(&none, PIECE);
+    assert_asked(0, PIECE);
+    begin_get(NULL, 2 * PIECE);
+    assert_asked(0, 2 * PIECE);
     assert_int_equal(requests_heard, 2);
 }
 
 static void what_cannot_be_registered_is_asked_for(void **state)
 {
     fake.refuse_region = true;
-    begin_get(&key, MIB);
-    assert_asked(0, MIB);
-    transport->registrations.limit = MIB;
-    begin_get(&key, 2 * MIB);
-    assert_asked(0, 2 * MIB);
+    begin_get(&key, PIECE);
+    assert_asked(0, PIECE);
+    transport->registrations.limit = PIECE;
+    begin_get(&key, 2 * PIECE);
+    assert_asked(0, 2 * PIECE);
     assert_int_equal(path->gets, 0);
 }
 
 /* What is under way ends first, and only then is the peer told that it may close. */
 static void a_path_that_is_left_asks_for_the_rest(void **state)
 {
-    begin_get(&key, 7 * MIB);
+    begin_get(&key, 7 * PIECE);
     complete_requests(1, IBV_WC_SUCCESS);
     ninja_path_handle(path, NINJA_PATH_PEER_DOWN);
     path->marker_received = true;
@@ -279,17 +282,17 @@ static void a_path_that_is_left_asks_for_the_rest(void **state)
     assert_null(asked());
     complete_requests(1, IBV_WC_SUCCESS);
     assert_int_equal(fake_verbs_pending(), 0);
-    assert_int_equal(reads, 5);
+    assert_int_equal(reads, 3);
     assert_int_equal(markers(), 1);
     assert_int_not_equal(path->state, NINJA_PATH_DRAINING);
-    assert_asked(5 * MIB, 2 * MIB);
-    answer(5 * MIB, MIB);
+    assert_asked(3 * PIECE, 4 * PIECE);
+    answer(3 * PIECE, PIECE);
     assert_int_equal(completions, 0);
 }
 
 static void a_path_that_breaks_asks_for_the_rest(void **state)
 {
-    begin_get(&key, 3 * MIB);
+    begin_get(&key, 3 * PIECE);
     complete_requests(1, IBV_WC_SUCCESS);
     complete_requests(1, IBV_WC_RETRY_EXC_ERR);
     /* The device may still write until its queue pair is destroyed. */
@@ -299,18 +302,18 @@ static void a_path_that_breaks_asks_for_the_rest(void **state)
         (void)ninja_core_pass(core);
         sched_yield();
     }
-    assert_asked(MIB, 2 * MIB);
+    assert_asked(PIECE, 2 * PIECE);
     assert_int_equal(completions, 0);
-    memset(ours + MIB, 0, 2 * MIB);
-    answer(MIB, 2 * MIB);
+    memset(ours + PIECE, 0, 2 * PIECE);
+    answer(PIECE, 2 * PIECE);
     assert_int_equal(completions, 1);
-    assert_memory_equal(ours, theirs, 3 * MIB);
+    assert_memory_equal(ours, theirs, 3 * PIECE);
 }
 
 /* The time to drain is up with reads under way: what comes of them afterwards does not count. */
 static void a_path_that_is_closed_by_force_asks_for_the_rest(void **state)
 {
-    begin_get(&key, 7 * MIB);
+    begin_get(&key, 7 * PIECE);
     complete_requests(1, IBV_WC_SUCCESS);
     ninja_path_handle(path, NINJA_PATH_RELEASE);
     ninja_path_handle(path, NINJA_PATH_TIMEOUT);
@@ -322,28 +325,43 @@ static void a_path_that_is_closed_by_force_asks_for_the_rest(void **state)
         sched_yield();
     }
     assert_int_equal(markers(), 0);
-    assert_asked(MIB, 6 * MIB);
+    assert_asked(PIECE, 6 * PIECE);
     assert_int_equal(completions, 0);
 }
 
 static void a_request_that_is_refused_breaks_the_path(void **state)
 {
     fake.refuse_post = true;
-    begin_get(&key, 3 * MIB);
+    begin_get(&key, 3 * PIECE);
     while (path->state != NINJA_PATH_CLOSED) {
         (void)ninja_core_pass(core);
         sched_yield();
     }
-    assert_asked(0, 3 * MIB);
+    assert_asked(0, 3 * PIECE);
+}
+
+static void one_of_two_requests_that_is_refused_breaks_the_path(void **state)
+{
+    fake.refuse_post = true;
+    fake.takes = 1;
+    begin_get(&key, 3 * PIECE);
+    assert_int_equal(fake_verbs_pending(), 1);
+    while (path->state != NINJA_PATH_CLOSED) {
+        (void)ninja_core_pass(core);
+        sched_yield();
+    }
+    assert_int_equal(transport->requests, 0);
+    assert_asked(0, 3 * PIECE);
 }
 
 static void exposed_memory_can_be_read(void **state)
 {
     struct ninja_exposure exposure;
 
-    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    ninja_core_expose(link_to_peer, ours, PIECE, &exposure);
     assert_int_equal(exposure.key.instance, transport->instance);
-    assert_true(fake_verbs_covers((uintptr_t)ours, MIB, exposure.key.key, IBV_ACCESS_REMOTE_READ));
+    assert_true(
+        fake_verbs_covers((uintptr_t)ours, PIECE, exposure.key.key, IBV_ACCESS_REMOTE_READ));
     ninja_core_conceal(core, &exposure);
     assert_null(core->exposures);
 }
@@ -352,8 +370,8 @@ static void too_much_is_not_exposed(void **state)
 {
     struct ninja_exposure exposure;
 
-    transport->registrations.limit = MIB;
-    ninja_core_expose(link_to_peer, ours, 2 * MIB, &exposure);
+    transport->registrations.limit = PIECE;
+    ninja_core_expose(link_to_peer, ours, 2 * PIECE, &exposure);
     assert_null(exposure.transport);
     assert_int_equal(exposure.key.instance, 0);
     ninja_core_conceal(core, &exposure);
@@ -364,17 +382,17 @@ static void all_together_stay_within_the_limit(void **state)
 {
     struct ninja_exposure first, second, third;
 
-    transport->registrations.limit = 3 * MIB;
-    ninja_core_expose(link_to_peer, ours, 2 * MIB, &first);
-    ninja_core_expose(link_to_peer, ours + 2 * MIB, 2 * MIB, &second);
-    ninja_core_expose(link_to_peer, ours + 4 * MIB, MIB, &third);
+    transport->registrations.limit = 3 * PIECE;
+    ninja_core_expose(link_to_peer, ours, 2 * PIECE, &first);
+    ninja_core_expose(link_to_peer, ours + 2 * PIECE, 2 * PIECE, &second);
+    ninja_core_expose(link_to_peer, ours + 4 * PIECE, PIECE, &third);
     assert_ptr_equal(first.transport, &transport->base);
     assert_null(second.transport);
     assert_ptr_equal(third.transport, &transport->base);
-    begin_get(&key, MIB);
-    assert_asked(0, MIB);
+    begin_get(&key, PIECE);
+    assert_asked(0, PIECE);
     ninja_core_conceal(core, &first);
-    begin_get(&key, 2 * MIB);
+    begin_get(&key, 2 * PIECE);
     assert_int_equal(path->gets, 1);
     ninja_core_conceal(core, &third);
     complete_requests(UINT32_MAX, IBV_WC_SUCCESS);
@@ -386,7 +404,7 @@ static void a_device_that_goes_exposes_nothing(void **state)
     struct ninja_exposure exposure;
 
     transport->down = true;
-    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    ninja_core_expose(link_to_peer, ours, PIECE, &exposure);
     assert_null(exposure.transport);
     transport->down = false;
 }
@@ -395,9 +413,9 @@ static void exposures_end_with_their_device(void **state)
 {
     struct ninja_exposure first, second, third;
 
-    ninja_core_expose(link_to_peer, ours, MIB, &first);
-    ninja_core_expose(link_to_peer, ours + 2 * MIB, MIB, &second);
-    ninja_core_expose(link_to_peer, ours + 4 * MIB, MIB, &third);
+    ninja_core_expose(link_to_peer, ours, PIECE, &first);
+    ninja_core_expose(link_to_peer, ours + 2 * PIECE, PIECE, &second);
+    ninja_core_expose(link_to_peer, ours + 4 * PIECE, PIECE, &third);
     ninja_core_conceal(core, &second);
     ninja_exposures_end(core, &transport->base);
     assert_null(first.transport);
@@ -412,10 +430,10 @@ static void over_the_lifeline_nothing_is_exposed(void **state)
     struct ninja_exposure exposure;
 
     ninja_path_handle(path, NINJA_PATH_PEER_DOWN);
-    ninja_core_expose(link_to_peer, ours, MIB, &exposure);
+    ninja_core_expose(link_to_peer, ours, PIECE, &exposure);
     assert_null(exposure.transport);
-    begin_get(&key, MIB);
-    assert_asked(0, MIB);
+    begin_get(&key, PIECE);
+    assert_asked(0, PIECE);
 }
 
 int main(void)
@@ -431,6 +449,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_path_that_is_closed_by_force_asks_for_the_rest, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_request_that_is_refused_breaks_the_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_of_two_requests_that_is_refused_breaks_the_path, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(exposed_memory_can_be_read, setup, teardown),
         cmocka_unit_test_setup_teardown(too_much_is_not_exposed, setup, teardown),
         cmocka_unit_test_setup_teardown(all_together_stay_within_the_limit, setup, teardown),

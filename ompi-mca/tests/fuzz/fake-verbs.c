@@ -152,17 +152,10 @@ static void send_message(const struct ibv_send_wr *request)
     fake.hear(fake.context, message, size);
 }
 
-static int post_send(struct ibv_qp *queue_pair, struct ibv_send_wr *wanted,
-                     struct ibv_send_wr **bad)
+static void post_one(const struct ibv_qp *queue_pair, const struct ibv_send_wr *wanted)
 {
     struct request *request;
 
-    REQUIRE(wanted->next == NULL && queue_pair->state == IBV_QPS_RTS);
-    if (fake.refuse_post) {
-        fake.refuse_post = false;
-        *bad = wanted;
-        return ENOMEM;
-    }
     REQUIRE(fake_verbs_pending() < VERBS_QUEUE_DEPTH);
     request = calloc(1, sizeof(*request));
     request->queue_pair = queue_pair->qp_num;
@@ -180,6 +173,20 @@ static int post_send(struct ibv_qp *queue_pair, struct ibv_send_wr *wanted,
     pthread_mutex_lock(&lock);
     put(&pending, request);
     pthread_mutex_unlock(&lock);
+}
+
+static int post_send(struct ibv_qp *queue_pair, struct ibv_send_wr *wanted,
+                     struct ibv_send_wr **bad)
+{
+    REQUIRE(queue_pair->state == IBV_QPS_RTS);
+    for (; wanted != NULL; wanted = wanted->next) {
+        if (fake.refuse_post && fake.takes-- == 0) {
+            fake.refuse_post = false;
+            *bad = wanted;
+            return ENOMEM;
+        }
+        post_one(queue_pair, wanted);
+    }
     return 0;
 }
 

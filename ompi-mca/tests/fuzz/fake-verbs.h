@@ -31,6 +31,7 @@ struct fake_verbs {
     void (*give)(void *context, uint64_t address, void *to, size_t size);
     void *context;
     bool refuse_post, refuse_region; /* the next one */
+    unsigned takes;                  /* refuse_post: so many are taken before it */
     bool no_inline;                  /* takes no data with a request */
     unsigned regions, queue_pairs;   /* that exist */
 };

@@ -24,6 +24,9 @@ enum {
     OPTION_GATHER = 0x8
 };
 
+/* Less than the longest gets. */
+#define REGISTRATION_LIMIT (3U << 19)
+
 /* More than any input needs to come to rest. */
 #define ROUNDS_MAX 100000
 
@@ -95,7 +98,8 @@ static void change_thread(bool control)
 
 static void accept_offer(void)
 {
-    const struct verbs_address address = {.magic = VERBS_ADDRESS_MAGIC, .queue_pair = 9};
+    const struct verbs_address address = {
+        .magic = VERBS_ADDRESS_MAGIC, .queue_pair = 9, .instance = PEER_INSTANCE};
 
     memcpy(path->offer_address, &address, sizeof(address));
     path->offer.address_size = sizeof(address);
@@ -227,6 +231,7 @@ static void begin(unsigned options)
     tuning.inbox_limit = 5000;
     config.lifeline = "lo";
     config.tuning = &tuning;
+    config.registration_limit = REGISTRATION_LIMIT;
     REQUIRE(ninja_core_create(&core, &config, &callbacks, 1, "fuzz.0", why, sizeof(why)) == 0);
     core->can_gather = options & OPTION_GATHER;
     core->burst_gap_ns = UINT32_MAX;
@@ -237,6 +242,7 @@ static void begin(unsigned options)
     fabric->state = NINJA_FABRIC_UP;
     core->active[core->active_count++] = fabric->transport;
     transport = (struct verbs_transport *)fabric->transport;
+    transport->registrations.limit = REGISTRATION_LIMIT; /* whatever may be locked here */
     if (options & OPTION_FEW_REQUESTS)
         transport->requests_max = 8;
     path = &ninja_link_find(core, 100, true)->paths[fabric->slot];
@@ -265,7 +271,8 @@ static void close_path(void)
 static void end(void)
 {
     close_path();
-    REQUIRE(fake.queue_pairs == 0 && fake.regions == 1);
+    REQUIRE(fake.queue_pairs == 0 && fake.regions == 1 + transport->registrations.count);
+    REQUIRE(transport->claimed == 0 && path->gets == 0);
     REQUIRE(transport->requests == 0 && transport->holding == 0 && transport->paths == NULL);
     REQUIRE(transport->free_send_count == transport->send_count);
     for (unsigned i = 0; i < transport->ticket_count; i++)
@@ -344,6 +351,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (path->transport_data != NULL)
             check_path(path->transport_data);
         peer.lost |= live_path() == NULL;
+        peer.left |= path->state != NINJA_PATH_OPEN;
         peer_check_order(&peer);
     }
     settle();

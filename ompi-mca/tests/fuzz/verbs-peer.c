@@ -8,7 +8,9 @@
 #include <string.h>
 
 /* Addresses of offered payloads name the frame and the offset in it. */
-#define OFFERED       (UINT64_C(1) << 60)
+#define OFFERED (UINT64_C(1) << 60)
+/* Those of exposed memory name the get. */
+#define EXPOSED       (UINT64_C(1) << 59)
 #define OFFSET_BITS   24
 #define NOISE_SPREAD  4096U
 #define UNNUMBERED    4
@@ -455,9 +457,12 @@ void peer_give(void *context, uint64_t address, void *to, size_t size)
     const struct peer *peer = context;
     uint64_t sequence = (address & ~OFFERED) >> OFFSET_BITS;
     size_t offset = address & ((1U << OFFSET_BITS) - 1);
+    uint64_t get = (address & ~EXPOSED) >> OFFSET_BITS;
 
-    if ((address & OFFERED) == 0 || sequence >= PEER_FRAMES ||
-        offset + size > peer->frames[sequence].length)
+    if ((address & EXPOSED) != 0 && get < peer->get_count)
+        memcpy(to, get_contents((unsigned)get) + offset, size);
+    else if ((address & OFFERED) == 0 || sequence >= PEER_FRAMES ||
+             offset + size > peer->frames[sequence].length)
         memset(to, 0x5a, size); /* a wild address */
     else
         memcpy(to, contents(peer, sequence) + offset, size);
@@ -472,7 +477,9 @@ static void get_complete(void *context, int status)
 
 void peer_get(struct peer *peer, uint32_t length)
 {
-    struct peer_get *get = &peer->gets[peer->get_count];
+    const struct ninja_key key = {.instance = PEER_INSTANCE, .key = 1};
+    unsigned index = peer->get_count, reads = peer->path->gets;
+    struct peer_get *get = &peer->gets[index];
     struct ninja_core *core = peer->link->core;
 
     if (peer->get_count == PEER_GETS || length == 0 || length > PEER_GET_SIZE)
@@ -480,7 +487,11 @@ void peer_get(struct peer *peer, uint32_t length)
     get->length = length;
     get->local = malloc(length);
     peer->get_count++;
-    REQUIRE(ninja_core_get(peer->link, NULL, get->local, 4096, length, get_complete, get) == 0);
+    REQUIRE(ninja_core_get(peer->link, index % 2 ? &key : NULL, get->local,
+                           EXPOSED | (uint64_t)index << OFFSET_BITS, length, get_complete,
+                           get) == 0);
+    get->by_device = peer->path->gets > reads;
+    get->next = get->by_device ? length : 0;
     for (size_t i = 0; i < core->get_count; i++)
         if (core->gets[i].cookie != 0 && core->gets[i].local == get->local)
             get->cookie = core->gets[i].cookie;
@@ -515,8 +526,16 @@ static void check_gets(const struct peer *peer)
         REQUIRE(memcmp(peer->gets[frame->get].local + frame->offset, contents(peer, i),
                        frame->length) == 0);
     }
-    for (unsigned i = 0; i < peer->get_count; i++)
-        REQUIRE(peer->gets[i].completed == (done[i] == peer->gets[i].length));
+    for (unsigned i = 0; i < peer->get_count; i++) {
+        const struct peer_get *get = &peer->gets[i];
+
+        if (!get->by_device)
+            REQUIRE(get->completed == (done[i] == get->length));
+        else if (get->completed)
+            REQUIRE(memcmp(get->local, get_contents(i), get->length) == 0);
+        else
+            REQUIRE(peer->lost || peer->left);
+    }
 }
 
 void peer_check_order(const struct peer *peer)

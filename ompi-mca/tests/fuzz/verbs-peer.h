@@ -21,6 +21,9 @@ uint16_t input_word(struct input *input);
 #define PEER_GETS   16
 #define PEER_OFFERS 256
 
+/* Our device, as the core knows it. */
+#define PEER_INSTANCE 7U
+
 /* A payload may not take more than that in all, nor a get alone. */
 #define PEER_BYTES    (16U << 20)
 #define PEER_GET_SIZE (2U << 20)
@@ -41,6 +44,7 @@ struct peer_get {
     unsigned char *local;
     uint32_t length, next; /* of these: bytes in frames already made */
     unsigned completed;
+    bool by_device; /* read from our memory: no frames bring it */
 };
 
 struct peer {
@@ -67,6 +71,7 @@ struct peer {
     uint32_t answered; /* the last of the core's offers that is done with; 0: none */
     bool disordered;   /* frames were left out, or are read in their own time */
     bool lost;         /* something may be lost: the path broke or was closed */
+    bool left;         /* the path was not OPEN at some time: the device may have read in part */
     bool wild; /* bytes were said that follow no protocol: what is received may be anything */
 };
 

@@ -208,6 +208,7 @@ struct verbs_path {
     struct verbs_operation *waiting_head, *waiting_tail; /* READ and ANSWER without room */
     struct verbs_operation *gets_head, *gets_tail; /* GET with pieces that are not asked for */
     unsigned pieces;                               /* of them under way */
+    size_t piece_bytes;
     uint32_t peer_instance;
     unsigned requests;             /* in the send queue */
     unsigned sends;                /* of these: frames, the credit */

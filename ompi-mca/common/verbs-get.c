@@ -14,8 +14,9 @@
  */
 #define PIECE (4U * 1024U * 1024U)
 
-/* So many pieces of a path are under way at a time. */
-#define PIECES_AT_A_TIME 2U
+/* What a path has under way at a time: so many pieces, unless they have so many bytes. */
+#define PIECES_AT_A_TIME 8U
+#define BYTES_AT_A_TIME  (2U * PIECE)
 
 /* --- Claims ---------------------------------------------------------------------------------- */
 
@@ -69,14 +70,20 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static bool has_enough(const struct verbs_path *vp)
+{
+    return vp->pieces >= PIECES_AT_A_TIME || vp->piece_bytes >= BYTES_AT_A_TIME;
+}
+
 /* Asks for the next pieces of `get`, `most` at most, all at once. */
 static void post_pieces(struct verbs_operation *get, unsigned most)
 {
+    struct verbs_path *vp = get->owner;
     struct ibv_send_wr requests[PIECES_AT_A_TIME];
     struct ibv_sge pieces[PIECES_AT_A_TIME];
     unsigned count = 0;
 
-    for (; count < most && get->asked < get->length; count++) {
+    for (; count < most && get->asked < get->length && !has_enough(vp); count++) {
         pieces[count] = (struct ibv_sge){
             .addr = (uintptr_t)get->to + get->asked,
             .length = (uint32_t)least(get->length - get->asked, PIECE),
@@ -91,9 +98,10 @@ static void post_pieces(struct verbs_operation *get, unsigned most)
         if (count > 0)
             requests[count - 1].next = &requests[count];
         get->asked += pieces[count].length;
+        get->reads++;
+        vp->pieces++;
+        vp->piece_bytes += pieces[count].length;
     }
-    get->reads += count;
-    get->owner->pieces += count;
     verbs_request_post(get, requests);
 }
 
@@ -115,9 +123,9 @@ void verbs_gets_post(struct verbs_path *vp)
                 verbs_get_end(get);
             continue;
         }
-        if (vp->pieces == PIECES_AT_A_TIME || !verbs_has_room(vp, 1))
+        if (has_enough(vp) || !verbs_has_room(vp, 1))
             return;
-        post_pieces(get, verbs_has_room(vp, PIECES_AT_A_TIME) ? PIECES_AT_A_TIME - vp->pieces : 1);
+        post_pieces(get, verbs_has_room(vp, PIECES_AT_A_TIME) ? PIECES_AT_A_TIME : 1);
         if (get->asked == get->length)
             take_first(vp);
     }
@@ -126,12 +134,14 @@ void verbs_gets_post(struct verbs_path *vp)
 void verbs_get_done(struct verbs_operation *get)
 {
     struct verbs_path *vp = get->owner;
+    size_t size = least(get->length - get->got, PIECE);
 
     get->reads--;
     vp->pieces--;
     if (vp->failed || vp->state != VERBS_PATH_LIVE)
         return; /* ends with the path: the device may still write */
-    get->got += least(get->length - get->got, PIECE);
+    vp->piece_bytes -= size;
+    get->got += size;
     if (get->got == get->length)
         verbs_get_end(get);
 }

@@ -234,6 +234,21 @@ static void several_are_read_one_after_the_other(void **state)
     assert_memory_equal(ours + 4 * PIECE, theirs + 4 * PIECE, 3 * PIECE);
 }
 
+static void short_ones_are_under_way_together(void **state)
+{
+    for (unsigned i = 0; i < 9; i++)
+        assert_int_equal(ninja_link_get(link_to_peer, &key, ours + i * (PIECE / 4),
+                                        (uintptr_t)theirs + i * (PIECE / 4), PIECE / 4, complete,
+                                        NULL),
+                         0);
+    assert_int_equal(fake_verbs_pending(), 8);
+    complete_requests(8, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 8);
+    complete_requests(1, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 9);
+    assert_memory_equal(ours, theirs, 9 * (PIECE / 4));
+}
+
 static void what_has_another_device_is_asked_for(void **state)
 {
     const struct ninja_key other = {.instance = PEER_INSTANCE + 1, .key = 5};
@@ -441,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_is_read_in_pieces_without_a_frame, setup, teardown),
         cmocka_unit_test_setup_teardown(several_are_read_one_after_the_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(short_ones_are_under_way_together, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_another_device_is_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_not_exposed_is_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_registered_is_asked_for, setup, teardown),

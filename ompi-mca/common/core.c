@@ -431,7 +431,7 @@ void ninja_core_expose(struct ninja_link *link, const void *at, size_t length,
 void ninja_core_conceal(struct ninja_core *core, struct ninja_exposure *exposure)
 {
     ninja_gate_enter(&core->gate);
-    ninja_exposure_end(core, exposure);
+    ninja_exposure_end(exposure);
     ninja_gate_leave(&core->gate);
 }
 

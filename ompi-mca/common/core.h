@@ -105,7 +105,7 @@ struct ninja_core {
         *active[NINJA_FABRICS_MAX + 1]; /* transports that progress() looks after */
     size_t active_count;
 
-    struct ninja_exposure *exposures; /* of transports that are open */
+    struct ninja_exposure_list exposures; /* of transports that are open */
     struct ninja_get *gets;
     size_t get_count;
     uint32_t get_free; /* index + 1 of the first free one */

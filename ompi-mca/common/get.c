@@ -216,39 +216,31 @@ void ninja_exposure_begin(struct ninja_link *link, const void *at, size_t length
                           struct ninja_exposure *exposure)
 {
     struct ninja_transport *transport = link->send_path->transport;
-    struct ninja_core *core = link->core;
 
     *exposure = (struct ninja_exposure){.transport = NULL, .length = length};
     if (transport->ops->expose == NULL || !transport->ops->expose(transport, at, exposure))
         return;
     exposure->transport = transport;
-    exposure->next = core->exposures;
-    if (exposure->next != NULL)
-        exposure->next->previous = exposure;
-    core->exposures = exposure;
+    LIST_INSERT_HEAD(&link->core->exposures, exposure, of_core);
 }
 
-void ninja_exposure_end(struct ninja_core *core, struct ninja_exposure *exposure)
+void ninja_exposure_end(struct ninja_exposure *exposure)
 {
     if (exposure->transport == NULL)
         return;
     exposure->transport->ops->conceal(exposure->transport, exposure);
     exposure->transport = NULL;
-    if (exposure->next != NULL)
-        exposure->next->previous = exposure->previous;
-    if (exposure->previous != NULL)
-        exposure->previous->next = exposure->next;
-    else
-        core->exposures = exposure->next;
+    LIST_REMOVE(exposure, of_core);
 }
 
 void ninja_exposures_end(struct ninja_core *core, struct ninja_transport *transport)
 {
     struct ninja_exposure *next;
 
-    for (struct ninja_exposure *exposure = core->exposures; exposure != NULL; exposure = next) {
-        next = exposure->next;
+    for (struct ninja_exposure *exposure = LIST_FIRST(&core->exposures); exposure != NULL;
+         exposure = next) {
+        next = LIST_NEXT(exposure, of_core);
         if (exposure->transport == transport)
-            ninja_exposure_end(core, exposure);
+            ninja_exposure_end(exposure);
     }
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "frame.h"
 
@@ -33,8 +34,10 @@ struct ninja_exposure {
     struct ninja_transport *transport; /* NULL: none, or it is closed: peers must ask */
     void *registration;                /* the transport's */
     size_t length;
-    struct ninja_exposure *next, *previous; /* all of the core */
+    LIST_ENTRY(ninja_exposure) of_core;
 };
+
+LIST_HEAD(ninja_exposure_list, ninja_exposure);
 
 /* A get that waits for its data; found by cookie. */
 struct ninja_get {
@@ -57,7 +60,7 @@ void ninja_exposure_begin(struct ninja_link *link, const void *at, size_t length
                           struct ninja_exposure *exposure);
 
 /* Nobody reads the memory of `exposure` any more. */
-void ninja_exposure_end(struct ninja_core *core, struct ninja_exposure *exposure);
+void ninja_exposure_end(struct ninja_exposure *exposure);
 
 /* `transport` is about to be closed: peers that still want the memory must ask for it. */
 void ninja_exposures_end(struct ninja_core *core, struct ninja_transport *transport);

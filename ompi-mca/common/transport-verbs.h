@@ -155,7 +155,7 @@ struct verbs_operation {
     uint64_t cookie, remote;
     uint32_t key;
     size_t length, asked, got; /* in all; of it in requests; of it at its place */
-    size_t claimed;
+    size_t claimed;            /* of what the transport has claimed */
 };
 
 /* A frame of ours that the peer was offered and has not read yet. */
@@ -317,6 +317,12 @@ unsigned char *verbs_send_buffer(const struct verbs_transport *transport, unsign
 /* Receive buffer `index` may be filled again, from the next verbs_receives_post() on. */
 void verbs_receive_again(struct verbs_transport *transport, unsigned index);
 void verbs_receives_post(struct verbs_transport *transport);
+
+/* Calls of a device that is going can take seconds. */
+static inline bool verbs_device_may_be_going(const struct verbs_transport *transport)
+{
+    return transport->lost || transport->down;
+}
 
 /* --- verbs-registrations.c ------------------------------------------------------------------- */
 

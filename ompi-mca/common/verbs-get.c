@@ -30,7 +30,8 @@ static struct verbs_registration *claim(struct verbs_transport *transport, const
 {
     struct verbs_registration *registration;
 
-    if (transport->lost || transport->down || transport->claimed > transport->registrations.limit ||
+    if (verbs_device_may_be_going(transport) ||
+        transport->claimed > transport->registrations.limit ||
         length > transport->registrations.limit - transport->claimed)
         return NULL;
     registration = verbs_register(transport, at, length, use);

@@ -31,16 +31,11 @@ static size_t size_of(const struct verbs_registration *registration)
     return registration->end - registration->start;
 }
 
-static bool device_may_be_going(const struct verbs_transport *transport)
-{
-    return transport->lost || transport->down;
-}
-
 /* A device that is going can take seconds for this: it is put off then, to the transport's end at
  * the latest, for which no link waits. */
 static void end(struct verbs_transport *transport, struct verbs_registration *registration)
 {
-    if (device_may_be_going(transport)) {
+    if (verbs_device_may_be_going(transport)) {
         registration->next_put_off = transport->registrations.put_off;
         transport->registrations.put_off = registration;
         return;
@@ -231,7 +226,7 @@ struct verbs_registration *verbs_register(struct verbs_transport *transport, con
     unsigned index;
 
     ninja_core_forget_released(transport->base.core);
-    if (!device_may_be_going(transport))
+    if (!verbs_device_may_be_going(transport))
         end_put_off(all);
     if (all->count > 0 && all->clock % CALLS_FOR_A_LOOK == 0 && !ninja_released_works())
         keep_none(transport);

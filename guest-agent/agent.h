@@ -17,9 +17,10 @@
 #include "stream.h"
 #include "symvirt.h"
 
-#define FABRICS_MAX   16
-#define PROCESSES_MAX 1024
-#define RESULTS_MAX   4
+#define FABRICS_MAX           16
+#define PROCESSES_MAX         1024
+#define PROCESSES_OF_USER_MAX (PROCESSES_MAX * 3 / 4) /* some are left for others */
+#define RESULTS_MAX           4
 
 /* --- Fabrics (fabrics.c) --------------------------------------------------------------------- */
 
@@ -44,10 +45,12 @@ struct fabric_entry {
 struct process {
     struct process *next;
     struct agent *agent;
-    uint64_t id; /* in epoll */
+    uint64_t id; /* in epoll; the odd number behind it is its end's */
+    int end_fd;  /* readable when the process has ended, or -1 */
     struct symvirt_stream stream;
     int polled_for_write;
     pid_t pid; /* by the kernel's word, not the process's */
+    uid_t user;
     char name[64];
     int registered;
     uint64_t asked_op; /* the question under way; 0: none */
@@ -152,6 +155,9 @@ int fabrics_load(struct agent *agent);
 /* The fabric that a message names, known or made; 'object' passed symvirt_message_check(). With
  * 'update', epoch and the way to tell its device are taken over. NULL if there is no room. */
 struct fabric_entry *fabrics_get(struct agent *agent, const json_t *object, int update);
+
+/* Is it said by which name or address to know the fabric's device? */
+int fabrics_told_apart(const struct fabric_entry *fabric);
 
 /* The device of 'fabric' that is there now, or NULL. */
 const struct rdma_device *fabrics_device(const struct agent *agent,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -213,6 +214,21 @@ static void run(struct agent *agent)
     }
 }
 
+/* Two descriptors for each process, and what a look at /proc takes: without them, nothing is seen.
+ */
+static void raise_descriptor_limit(void)
+{
+    const rlim_t wanted = 2 * PROCESSES_MAX + 256;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < wanted)
+        agent_log("only %llu files may be open (ulimit -n): with many processes that is too few",
+                  (unsigned long long)limit.rlim_cur);
+}
+
 /* Opens what the agent needs. Returns 0 or a negative errno after a logged line. */
 static int start(struct agent *agent)
 {
@@ -266,6 +282,7 @@ int main(int argc, char **argv)
     int rc;
 
     parse_options(&agent.options, argc, argv);
+    raise_descriptor_limit();
     rc = start(&agent);
     if (!rc) {
         agent_log("ready, version " PACKAGE_VERSION);

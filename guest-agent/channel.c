@@ -226,11 +226,19 @@ int64_t channel_next_tick(const struct agent *agent)
 
 void channel_send(struct agent *agent, json_t *message)
 {
+    uint64_t op;
+    int rc;
+
     if (!agent->channel) {
         json_decref(message);
         return;
     }
-    symvirt_session_send(agent->channel->session, message, symvirt_now_ms());
+    op = symvirt_message_op(message);
+    rc = symvirt_session_send(agent->channel->session, message, symvirt_now_ms());
+    if (rc == -EMSGSIZE && op)
+        symvirt_session_send(agent->channel->session,
+                             symvirt_message_result(op, EMSGSIZE, "the answer is too long", NULL),
+                             symvirt_now_ms());
     channel_flush(agent);
 }
 

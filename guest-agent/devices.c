@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,10 @@
 #define FLAG_UP             1u
 
 /* Calls 'each' for every entry of a directory of 'roots->sys' that does not begin with a dot, until
- * it returns 0. */
-static void sys_for_each(const struct roots *roots, const char *directory,
-                         int (*each)(const struct roots *roots, const char *name, void *ctx),
-                         void *ctx)
+ * it returns 0. Returns 0, also if there is no such directory, or a negative errno. */
+static int sys_for_each(const struct roots *roots, const char *directory,
+                        int (*each)(const struct roots *roots, const char *name, void *ctx),
+                        void *ctx)
 {
     char path[512];
     struct dirent *entry;
@@ -27,11 +28,12 @@ static void sys_for_each(const struct roots *roots, const char *directory,
     snprintf(path, sizeof(path), "%s/%s", roots->sys, directory);
     opened = opendir(path);
     if (!opened)
-        return;
+        return errno == ENOENT ? 0 : -errno;
     while ((entry = readdir(opened)))
         if (entry->d_name[0] != '.' && !each(roots, entry->d_name, ctx))
             break;
     closedir(opened);
+    return 0;
 }
 
 /* Copies text that is too long to nothing: half a name would name something else. */
@@ -134,16 +136,20 @@ static int read_device(const struct roots *roots, const char *name, void *ctx)
         snprintf(link, sizeof(link), "class/infiniband/%s/device", device->name);
     }
     read_pci_address(roots, link, device->pci, sizeof(device->pci));
-    sys_for_each(roots, "class/infiniband_verbs", find_uverbs, device);
+    (void)sys_for_each(roots, "class/infiniband_verbs", find_uverbs, device);
     snprintf(link, sizeof(link), "class/infiniband/%s/ports", device->name);
-    sys_for_each(roots, link, read_port, device);
+    (void)sys_for_each(roots, link, read_port, device);
     return ++list->count < DEVICES_MAX;
 }
 
-void devices_scan(const struct roots *roots, struct rdma_device_list *list)
+int devices_scan(const struct roots *roots, struct rdma_device_list *list)
 {
-    list->count = 0;
-    sys_for_each(roots, "class/infiniband", read_device, list);
+    struct rdma_device_list found = {.count = 0};
+    int rc = sys_for_each(roots, "class/infiniband", read_device, &found);
+
+    if (!rc)
+        *list = found;
+    return rc;
 }
 
 const struct rdma_device *devices_find(const struct rdma_device_list *list, const char *name)
@@ -182,7 +188,7 @@ int devices_ipoib_up(const struct roots *roots, const struct rdma_device *device
 {
     struct ipoib_search search = {.device = device};
 
-    sys_for_each(roots, "class/net", match_ipoib, &search);
+    (void)sys_for_each(roots, "class/net", match_ipoib, &search);
     copy_name(netdev, size, search.found);
     return search.found[0] != '\0';
 }

@@ -26,8 +26,9 @@ struct rdma_device_list {
     struct rdma_device devices[DEVICES_MAX];
 };
 
-/* Fills 'list' with what is there now. */
-void devices_scan(const struct roots *roots, struct rdma_device_list *list);
+/* Fills 'list' with what is there now. Returns 0, or a negative errno if it cannot be seen: then
+ * 'list' is left as it is. */
+int devices_scan(const struct roots *roots, struct rdma_device_list *list);
 
 /* The device named 'name', or NULL. */
 const struct rdma_device *devices_find(const struct rdma_device_list *list, const char *name);

@@ -105,18 +105,46 @@ static int device_matches(const struct rdma_device *device, const struct fabric_
            (!fabric->want_pci[0] || !strcasecmp(fabric->want_pci, device->pci));
 }
 
+int fabrics_told_apart(const struct fabric_entry *fabric)
+{
+    return fabric->want_device[0] || fabric->want_netdev[0] || fabric->want_mac[0] ||
+           fabric->want_pci[0];
+}
+
+static int in_operation(const struct agent *agent, const struct fabric_entry *fabric)
+{
+    return agent->operation.phase != PHASE_IDLE && agent->operation.fabric == fabric;
+}
+
+/*
+ * Can the only device be meant by no other fabric than this one? Those that were released and left
+ * behind in another place do not count.
+ */
+static int only_fabric(const struct agent *agent, const struct fabric_entry *fabric)
+{
+    int in_use = fabric->state == FABRIC_PRESENT || in_operation(agent, fabric);
+
+    if (fabric->state == FABRIC_RELEASED && !in_use)
+        return agent->fabric_count == 1;
+    for (unsigned i = 0; i < agent->fabric_count; i++) {
+        const struct fabric_entry *other = &agent->fabrics[i];
+
+        if (other != fabric && (other->state == FABRIC_PRESENT || in_operation(agent, other) ||
+                                (other->state == FABRIC_ABSENT && !in_use)))
+            return 0;
+    }
+    return 1;
+}
+
 const struct rdma_device *fabrics_device(const struct agent *agent,
                                          const struct fabric_entry *fabric)
 {
-    int told_apart = fabric->want_device[0] || fabric->want_netdev[0] || fabric->want_mac[0] ||
-                     fabric->want_pci[0];
-
+    if (!fabrics_told_apart(fabric))
+        return agent->devices.count == 1 && only_fabric(agent, fabric) ? &agent->devices.devices[0]
+                                                                       : NULL;
     for (unsigned i = 0; i < agent->devices.count; i++)
         if (device_matches(&agent->devices.devices[i], fabric))
-            /* Without a way to tell, only one device of one fabric can be meant. */
-            return told_apart || (agent->devices.count == 1 && agent->fabric_count == 1)
-                       ? &agent->devices.devices[i]
-                       : NULL;
+            return &agent->devices.devices[i];
     return NULL;
 }
 
@@ -150,10 +178,9 @@ static void tell_changes(struct agent *agent, const struct rdma_device_list *bef
 static void update_fabric(struct agent *agent, struct fabric_entry *fabric)
 {
     const struct rdma_device *device = fabrics_device(agent, fabric);
-    int in_operation = agent->operation.phase != PHASE_IDLE && agent->operation.fabric == fabric;
 
     snprintf(fabric->id.device, sizeof(fabric->id.device), "%s", device ? device->name : "");
-    if (in_operation || fabric->state == FABRIC_RELEASED)
+    if (in_operation(agent, fabric) || fabric->state == FABRIC_RELEASED)
         return;
     if (fabric->state == FABRIC_PRESENT && !device) {
         agent_log("fabric %s: its device went away unasked", fabric->id.name);
@@ -171,7 +198,13 @@ void fabrics_rescan(struct agent *agent)
     struct rdma_device_list before = agent->devices;
     int64_t now = symvirt_now_ms();
 
-    devices_scan(&agent->options.roots, &agent->devices);
+    int rc = devices_scan(&agent->options.roots, &agent->devices);
+
+    if (rc) {
+        agent_log("cannot see which RDMA devices are there: %s", strerror(-rc));
+        agent->rescan_at = now + COMING_UP_EVERY_MS;
+        return;
+    }
     tell_changes(agent, &before);
     fence_forget_vanished(&agent->options.roots);
     for (unsigned i = 0; i < agent->fabric_count; i++)

@@ -97,7 +97,21 @@ static uint32_t process_of_thread(const struct roots *roots, uint32_t thread)
     return process;
 }
 
-/* An entry belongs to a process (RES_PID) or to the kernel (RES_KERN_NAME). */
+/* The thread that opened a context has ended, but somebody has the context still: its process, whom
+ * it gave the descriptor to, or a socket in which that is on its way. */
+static void add_without_opener(const struct query *query)
+{
+    unsigned index = query->list->count;
+
+    if (query->table != RDMA_NLDEV_ATTR_RES_CTX)
+        return; /* the objects of a context that was found */
+    holders_add(query->list, 0, "?", "a context whose opener has ended");
+    if (index < HOLDERS_MAX)
+        query->list->holders[index].opener_ended = 1;
+}
+
+/* An entry belongs to a process (RES_PID, which the kernel leaves out when the thread that opened
+ * has ended) or to the kernel (RES_KERN_NAME). */
 static void on_entry(struct query *query, const struct nlattr *entry)
 {
     const struct nlattr *pid =
@@ -109,17 +123,19 @@ static void on_entry(struct query *query, const struct nlattr *entry)
 
     if (pid && attribute_size(pid) >= sizeof(number)) {
         memcpy(&number, attribute_data(pid), sizeof(number));
-        /* The kernel notes the thread that opened the device. One that has ended tells nothing:
-         * what its process still holds is found by its open files. */
         if (number) { /* 0: in a PID namespace that we cannot see */
             number = process_of_thread(query->roots, number);
-            if (!number)
+            if (!number) {
+                add_without_opener(query);
                 return;
+            }
             file_read_line(comm, sizeof(comm), "%s/%u/comm", query->roots->proc, number);
         }
         holders_add(query->list, (pid_t)number, comm, "open context, by the kernel's list");
     } else if (*kernel_name && !kernel_user_is_harmless(kernel_name)) {
         holders_add(query->list, 0, kernel_name, "kernel module");
+    } else if (!*kernel_name) {
+        add_without_opener(query);
     }
 }
 

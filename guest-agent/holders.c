@@ -33,6 +33,7 @@ void holders_add(struct holder_list *list, pid_t pid, const char *comm, const ch
     if (list->count++ >= HOLDERS_MAX)
         return;
     holder->pid = pid;
+    holder->opener_ended = 0;
     snprintf(holder->comm, sizeof(holder->comm), "%s", comm);
     snprintf(holder->how, sizeof(holder->how), "%s", how);
     /* It comes from other users' programs and goes into logs. */
@@ -56,11 +57,19 @@ static int file_is_node(int fd_directory, const char *name, const struct node *n
            makedev(info.stx_rdev_major, info.stx_rdev_minor) == node->number;
 }
 
+/* What cannot be opened because it is gone or not ours holds nothing that we could see; but a look
+ * without descriptors or memory sees nothing at all. Returns 0 or a negative errno. */
+static int look_failure(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM ? -error : 0;
+}
+
+/* These return 1 if the node is held, 0 if not, or a negative errno. */
 static int fds_hold_node(const char *path, const struct node *node)
 {
     DIR *opened = opendir(path);
     struct dirent *entry;
-    int held = 0;
+    int held = opened ? 0 : look_failure(errno);
 
     while (opened && !held && (entry = readdir(opened)))
         held = isdigit((unsigned char)entry->d_name[0]) &&
@@ -81,9 +90,10 @@ static int process_has_fd(const struct roots *roots, const char *pid, const stru
     snprintf(path, sizeof(path), "%s/%s/fd", roots->proc, pid);
     held = fds_hold_node(path, node);
     if (held)
-        return 1;
+        return held;
     snprintf(path, sizeof(path), "%s/%s/task", roots->proc, pid);
     opened = opendir(path);
+    held = opened ? 0 : look_failure(errno);
     while (opened && !held && (entry = readdir(opened))) {
         if (!isdigit((unsigned char)entry->d_name[0]) || !strcmp(entry->d_name, pid))
             continue;
@@ -100,10 +110,11 @@ static int process_has_mapping(const struct roots *roots, const char *pid, const
 {
     char path[512], line[512];
     FILE *maps;
-    int held = 0;
+    int held;
 
     snprintf(path, sizeof(path), "%s/%s/maps", roots->proc, pid);
     maps = fopen(path, "re");
+    held = maps ? 0 : look_failure(errno);
     while (maps && !held && fgets(line, sizeof(line), maps)) {
         unsigned fs_major, fs_minor;
         unsigned long inode;
@@ -122,26 +133,28 @@ static int find_processes(const struct roots *roots, const struct node *node,
     DIR *opened = opendir(roots->proc);
     struct dirent *entry;
     char comm[64];
+    int rc = 0;
 
     if (!opened)
         return -errno;
-    while ((entry = readdir(opened))) {
-        const char *how = NULL;
+    while (rc >= 0 && (entry = readdir(opened))) {
+        const char *how = "open device node";
 
         if (!isdigit((unsigned char)entry->d_name[0]))
             continue;
-        if (process_has_fd(roots, entry->d_name, node))
-            how = "open device node";
-        else if (process_has_mapping(roots, entry->d_name, node))
+        rc = process_has_fd(roots, entry->d_name, node);
+        if (rc == 0) {
             how = "mapped device memory";
-        if (!how)
+            rc = process_has_mapping(roots, entry->d_name, node);
+        }
+        if (rc <= 0)
             continue;
         if (!file_read_line(comm, sizeof(comm), "%s/%s/comm", roots->proc, entry->d_name))
             strcpy(comm, "?");
         holders_add(list, (pid_t)atoi(entry->d_name), comm, how);
     }
     closedir(opened);
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 /* A mount over RDMA does not say which device it uses, so it only explains a kernel user found

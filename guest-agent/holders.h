@@ -11,9 +11,10 @@
 #define HOLDERS_MAX 32
 
 struct holder {
-    pid_t pid;     /* 0: the kernel, or a process that cannot be named */
-    char comm[32]; /* the process's name, or the kernel user's */
-    char how[64];  /* by what sign it was found */
+    pid_t pid;        /* 0: the kernel, or a process that cannot be named */
+    char comm[32];    /* the process's name, or the kernel user's */
+    char how[64];     /* by what sign it was found */
+    int opener_ended; /* whose it is now is not known: perhaps a registered process's */
 };
 
 struct holder_list {

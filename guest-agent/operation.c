@@ -74,9 +74,14 @@ static void enter_phase(struct agent *agent, enum phase phase, int64_t limit)
 
 void operation_send_result(struct agent *agent, json_t *result)
 {
+    json_t *kept;
+
     if (!result)
         return;
-    json_array_append(agent->results, result);
+    /* All that are kept must fit into one HELLO, so without what each process said. */
+    kept = json_deep_copy(result);
+    json_object_del(json_object_get(kept, "detail"), "processes");
+    json_array_append_new(agent->results, kept);
     if (json_array_size(agent->results) > RESULTS_MAX)
         json_array_remove(agent->results, 0);
     state_save(agent);
@@ -129,7 +134,8 @@ static unsigned describe_holders(struct agent *agent, const struct holder_list *
         const struct holder *holder = &list->holders[i];
         char pid[32] = "";
 
-        if (only_foreign && holder->pid && registry_has(agent, holder->pid))
+        if (only_foreign &&
+            (holder->opener_ended || (holder->pid && registry_has(agent, holder->pid))))
             continue;
         if (holder->pid)
             snprintf(pid, sizeof(pid), "process %d, ", (int)holder->pid);
@@ -332,10 +338,14 @@ static void begin_release(struct agent *agent, uint64_t op, struct fabric_entry 
     int rc;
 
     begin(agent, op, SYMVIRT_RELEASE, fabric, agent->options.release_ms);
-    if (!device && agent->devices.count && !fabric->want_device[0] && !fabric->want_netdev[0] &&
-        !fabric->want_mac[0] && !fabric->want_pci[0]) {
-        finish(agent, EINVAL, "there are several devices: say which one belongs to the fabric",
-               NULL);
+    /* A device that is not recognised may be the one: without a look nothing is proved. */
+    if (!device && agent->devices.count && fabric->state != FABRIC_RELEASED) {
+        finish(
+            agent, fabrics_told_apart(fabric) ? ENODEV : EINVAL,
+            fabrics_told_apart(fabric)
+                ? "none of the RDMA devices here is the fabric's, by its name, MAC or PCI address"
+                : "there are several devices: say which one belongs to the fabric",
+            NULL);
         return;
     }
     limit = symvirt_now_ms() + HOLDER_GRACE_MS;

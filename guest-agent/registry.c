@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -126,6 +127,8 @@ int registry_open(struct agent *agent)
 
 static void process_destroy(struct process *process)
 {
+    if (process->end_fd >= 0)
+        close(process->end_fd);
     symvirt_stream_close(&process->stream);
     free(process);
 }
@@ -145,6 +148,29 @@ void registry_close(struct agent *agent)
     agent->listen_fd = -1;
 }
 
+/*
+ * Has us told when the process ends. Its connection alone does not tell: a child that it forked may
+ * still have it. Without that (a process outside our PID namespace, an old kernel) the connection
+ * must do.
+ */
+static void watch_end(struct process *process)
+{
+    process->end_fd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+    if (process->end_fd >= 0)
+        (void)agent_poll_add(process->agent, process->end_fd, EPOLLIN, process->id + 1);
+    else if (errno == ESRCH)
+        process->stream.error = -ESRCH; /* it has ended before we came to it */
+}
+
+static unsigned count_of_user(const struct agent *agent, uid_t user)
+{
+    unsigned count = 0;
+
+    for (const struct process *process = agent->processes; process; process = process->next)
+        count += process->user == user;
+    return count;
+}
+
 static void add_process(struct agent *agent, int fd)
 {
     struct process *process = calloc(1, sizeof(*process));
@@ -152,15 +178,18 @@ static void add_process(struct agent *agent, int fd)
     socklen_t size = sizeof(peer);
 
     if (!process || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ||
-        agent_poll_add(agent, fd, EPOLLIN, POLL_FIRST_PROCESS + agent->last_process)) {
+        (peer.uid != 0 && count_of_user(agent, peer.uid) >= PROCESSES_OF_USER_MAX) ||
+        agent_poll_add(agent, fd, EPOLLIN, POLL_FIRST_PROCESS + 2 * agent->last_process)) {
         free(process);
         close(fd);
         return;
     }
     process->agent = agent;
-    process->id = POLL_FIRST_PROCESS + agent->last_process++;
+    process->id = POLL_FIRST_PROCESS + 2 * agent->last_process++;
     process->pid = peer.pid;
+    process->user = peer.uid;
     symvirt_stream_open(&process->stream, fd, on_message, process);
+    watch_end(process);
     process->next = agent->processes;
     agent->processes = process;
 }
@@ -184,10 +213,16 @@ void registry_on_poll(struct agent *agent, uint64_t id, uint32_t events)
 {
     struct process *process = agent->processes;
 
-    while (process && process->id != id)
+    while (process && process->id != (id & ~1ULL))
         process = process->next;
     if (!process)
         return;
+    if (id != process->id) {
+        symvirt_stream_read(&process->stream); /* what it said last */
+        if (!process->stream.error)
+            process->stream.error = -ESRCH;
+        return;
+    }
     if (events & EPOLLOUT)
         symvirt_stream_flush(&process->stream);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))

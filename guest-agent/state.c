@@ -107,7 +107,7 @@ void state_load(struct agent *agent)
     agent->last_ask = symvirt_message_number(root, "last_ask", 0);
     if (agent->last_ask < (uint64_t)now.tv_sec * 1000000000)
         agent->last_ask = (uint64_t)now.tv_sec * 1000000000;
-    devices_scan(&agent->options.roots, &agent->devices);
+    (void)devices_scan(&agent->options.roots, &agent->devices); /* tried again below */
     object = json_object_get(root, "operation");
     if (object)
         load_operation(agent, object);

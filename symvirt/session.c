@@ -68,34 +68,46 @@ static int session_put(struct symvirt_session *session, const void *data, size_t
     return 0;
 }
 
-/* Sends a HELLO or ACK, whose reference is taken; if it cannot be sent now, it will be repeated. */
-static void session_put_unnumbered(struct symvirt_session *session, json_t *message)
+/* Sends a HELLO or ACK, whose reference is taken; if it cannot be sent now, it will be repeated.
+ * Returns an error of symvirt_frame_encode(). */
+static int session_put_unnumbered(struct symvirt_session *session, json_t *message)
 {
     void *frame;
     size_t size;
+    int rc = message ? symvirt_frame_encode(message, 0, session->epoch, &frame, &size) : -ENOMEM;
 
-    if (message && !symvirt_frame_encode(message, 0, session->epoch, &frame, &size)) {
+    if (!rc) {
         session_put(session, frame, size);
         free(frame);
     }
     json_decref(message);
+    return rc;
+}
+
+/* 'state': reference taken, may be NULL. */
+static json_t *hello(const struct symvirt_session *session, json_t *state)
+{
+    int guest = session->role == SYMVIRT_SESSION_GUEST;
+
+    return json_pack("{s:s, s:I, s:s, s:i, s:o*}", "type", "hello", "epoch",
+                     (json_int_t)session->epoch, "role", guest ? "guest" : "host", "protocol",
+                     SYMVIRT_PROTOCOL, "state", state);
 }
 
 static void session_put_hello(struct symvirt_session *session)
 {
-    int guest = session->role == SYMVIRT_SESSION_GUEST;
-    json_t *state =
-        guest && session->callbacks.describe ? session->callbacks.describe(session->ctx) : NULL;
+    json_t *state = session->role == SYMVIRT_SESSION_GUEST && session->callbacks.describe
+                        ? session->callbacks.describe(session->ctx)
+                        : NULL;
 
-    session_put_unnumbered(session,
-                           json_pack("{s:s, s:I, s:s, s:i, s:o*}", "type", "hello", "epoch",
-                                     (json_int_t)session->epoch, "role", guest ? "guest" : "host",
-                                     "protocol", SYMVIRT_PROTOCOL, "state", state));
+    /* A state that is too long for a frame must not keep the two from meeting. */
+    if (session_put_unnumbered(session, hello(session, state)) == -EMSGSIZE)
+        (void)session_put_unnumbered(session, hello(session, NULL));
 }
 
 static void session_put_ack(struct symvirt_session *session)
 {
-    session_put_unnumbered(
+    (void)session_put_unnumbered(
         session, json_pack("{s:s, s:I}", "type", "ack", "sequence", (json_int_t)session->received));
 }
 

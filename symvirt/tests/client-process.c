@@ -7,6 +7,7 @@
  *   silent   never completes
  *   links    as ok, and has 600 links to peers, of which it tells a page at a time
  *   liar     as ok, and tells nonsense about its links
+ *   parent   as ok, and has a child that keeps all descriptors, until standard input ends
  * FILE stands for a device node: open unless released (in mode ok).
  * Prints a line for every callback; ends at end of file on its standard input.
  */
@@ -34,7 +35,7 @@ static void open_device(void)
 
 static void finish(uint64_t op)
 {
-    if (!strcmp(mode, "ok") || !strcmp(mode, "links") || !strcmp(mode, "liar"))
+    if (strcmp(mode, "fail") && strcmp(mode, "silent"))
         symvirt_client_complete(client, op, 0, NULL, NULL);
     if (!strcmp(mode, "fail"))
         symvirt_client_complete(client, op, EBUSY, "told to fail", NULL);
@@ -127,6 +128,11 @@ int main(int argc, char **argv)
         return 1;
     }
     puts("ready");
+    if (!strcmp(mode, "parent") && fork() == 0) {
+        while (read(STDIN_FILENO, &rc, sizeof(rc)) > 0)
+            ;
+        _exit(0);
+    }
     for (;;) {
         struct pollfd polled[2] = {{.fd = symvirt_client_fd(client), .events = POLLIN},
                                    {.fd = STDIN_FILENO, .events = POLLIN}};

@@ -54,9 +54,12 @@ static void on_opened(void *ctx, const json_t *state)
     side->state_seen = symvirt_message_number(state, "mark", 0);
 }
 
+/* A state that the guest is to have besides its mark. */
+static char *more;
+
 static json_t *describe(void *ctx)
 {
-    return json_pack("{s:i}", "mark", 42);
+    return json_pack("{s:i, s:s*}", "mark", 42, "more", more);
 }
 
 static const struct symvirt_session_callbacks callbacks = {on_message, on_opened, describe};
@@ -178,6 +181,23 @@ static void test_greeting_carries_the_guests_state(void **state)
     assert_int_equal(fixture->guest.opened, 1);
     assert_int_equal(symvirt_session_timeout_ms(fixture->host.session, fixture->now_ms), -1);
     assert_int_equal(symvirt_session_timeout_ms(fixture->guest.session, fixture->now_ms), -1);
+}
+
+static void test_state_too_long_for_a_frame_keeps_nobody_apart(void **state)
+{
+    struct fixture *fixture = *state;
+
+    more = malloc(70001);
+    memset(more, 'x', 70000);
+    more[70000] = '\0';
+    open_both(fixture, 100);
+    free(more);
+    more = NULL;
+    assert_int_equal(fixture->host.opened, 1);
+    assert_int_equal(fixture->host.state_seen, 0);
+    assert_int_equal(send_next(fixture, &fixture->host), 0);
+    run(fixture, 50);
+    expect_all_arrived(fixture);
 }
 
 static void test_good_channel_repeats_nothing(void **state)
@@ -429,6 +449,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_greeting_carries_the_guests_state),
+        TEST(test_state_too_long_for_a_frame_keeps_nobody_apart),
         TEST(test_good_channel_repeats_nothing),
         TEST(test_queue_larger_than_the_window_and_full),
         cmocka_unit_test(test_bad_channels),

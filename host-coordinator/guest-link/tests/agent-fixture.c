@@ -178,11 +178,9 @@ void run_for(struct fixture *fixture, int milliseconds)
         step(fixture);
 }
 
-uint64_t ask(struct fixture *fixture, enum symvirt_message_type type, int timeout_ms)
+uint64_t ask_about(struct fixture *fixture, enum symvirt_message_type type, const char *fabric_text,
+                   int timeout_ms)
 {
-    static const char fabric_text[] =
-        "{\"uuid\":\"11111111-2222-3333-4444-555555555555\",\"name\":\"ib0\",\"epoch\":7,"
-        "\"mac\":\"52:54:00:CA:00:01\"}";
     json_t *fabric = json_loads(fabric_text, 0, NULL);
     uint64_t op;
 
@@ -196,6 +194,15 @@ uint64_t ask(struct fixture *fixture, enum symvirt_message_type type, int timeou
         0);
     json_decref(fabric);
     return op;
+}
+
+uint64_t ask(struct fixture *fixture, enum symvirt_message_type type, int timeout_ms)
+{
+    return ask_about(
+        fixture, type,
+        "{\"uuid\":\"11111111-2222-3333-4444-555555555555\",\"name\":\"ib0\",\"epoch\":7,"
+        "\"mac\":\"52:54:00:CA:00:01\"}",
+        timeout_ms);
 }
 
 int wait_result(struct fixture *fixture)

@@ -59,6 +59,10 @@ void run_for(struct fixture *fixture, int milliseconds);
 
 uint64_t ask(struct fixture *fixture, enum symvirt_message_type type, int timeout_ms);
 
+/* The same about the fabric that `fabric_text`, in JSON, describes. */
+uint64_t ask_about(struct fixture *fixture, enum symvirt_message_type type, const char *fabric_text,
+                   int timeout_ms);
+
 /* Waits for the result; returns its error. */
 int wait_result(struct fixture *fixture);
 

@@ -48,6 +48,17 @@ static void test_release_and_resume_with_a_process(void **state)
     assert_false(node_is_open_to_all(fixture));
     assert_string_equal(symvirt_message_text(json_object_get(fixture->result, "detail"), "mac"),
                         "52:54:00:ca:00:01");
+    assert_int_equal(
+        json_array_size(json_object_get(json_object_get(fixture->result, "detail"), "processes")),
+        1);
+    /* Of all results that are kept, what each process said would not fit into a greeting. */
+    assert_int_equal(request(fixture, SYMVIRT_STATUS), 0);
+    assert_null(json_object_get(
+        json_object_get(
+            json_array_get(json_object_get(json_object_get(fixture->result, "detail"), "results"),
+                           0),
+            "detail"),
+        "processes"));
     assert_int_equal(request(fixture, SYMVIRT_RELEASE), 0); /* already: fine */
     assert_int_equal(request(fixture, SYMVIRT_RESUME), 0);
     expect_output(fixture, process, "resume ib0");
@@ -125,6 +136,27 @@ static void test_silent_process_that_does_not_hold_is_no_obstacle(void **state)
     assert_int_equal(request(fixture, SYMVIRT_RELEASE), 0);
 }
 
+static size_t count_registered(struct fixture *fixture)
+{
+    assert_int_equal(request(fixture, SYMVIRT_STATUS), 0);
+    return json_array_size(
+        json_object_get(json_object_get(fixture->result, "detail"), "processes"));
+}
+
+static void test_process_that_ended_is_gone_although_a_child_has_its_connection(void **state)
+{
+    struct fixture *fixture = *state;
+    struct process *parent = start_client(fixture, "parent", 0);
+    int64_t end = now_ms() + 5000;
+
+    expect_output(fixture, parent, "present");
+    assert_int_equal(count_registered(fixture), 1);
+    kill(parent->pid, SIGKILL);
+    while (count_registered(fixture) > 0 && now_ms() < end)
+        run_for(fixture, 10);
+    assert_int_equal(count_registered(fixture), 0);
+}
+
 static void test_abort_undoes_a_release(void **state)
 {
     struct fixture *fixture = *state;
@@ -190,6 +222,56 @@ static void test_device_unplugged_and_another_plugged_in(void **state)
     put_file(fixture, "sys/class/infiniband/rxe0/ports/1/state", "4: ACTIVE\n");
     assert_int_equal(wait_result(fixture), 0);
     assert_true(fixture->events >= 3); /* removed, added, port state */
+}
+
+/* Such as one whose interface was given another MAC, or moved to a container's network: what cannot
+ * be recognised cannot be proved free. */
+static void test_device_that_is_not_recognised_is_not_called_free(void **state)
+{
+    struct fixture *fixture = *state;
+
+    put_file(fixture, "sys/class/net/hca0/address", "52:54:00:ca:00:02\n");
+    kill(fixture->agent, SIGHUP);
+    run_for(fixture, 200);
+    assert_int_equal(request(fixture, SYMVIRT_RELEASE), ENODEV);
+    expect_in_message(fixture, "none of the RDMA devices here is the fabric's");
+    assert_true(node_is_open_to_all(fixture));
+    put_file(fixture, "sys/class/net/hca0/address", "52:54:00:ca:00:01\n");
+    kill(fixture->agent, SIGHUP);
+    run_for(fixture, 200);
+    assert_int_equal(request(fixture, SYMVIRT_RELEASE), 0);
+}
+
+static int request_about(struct fixture *fixture, enum symvirt_message_type type,
+                         const char *fabric_text)
+{
+    ask_about(fixture, type, fabric_text, 10000);
+    return wait_result(fixture);
+}
+
+/* InfiniBand has no MAC: only that the fabric left behind was released tells whose device it is. */
+static void test_hca_without_a_mac_goes_from_fabric_to_fabric(void **state)
+{
+    static const char there[] = "{\"uuid\":\"33333333-2222-3333-4444-555555555555\",\"name\":"
+                                "\"there\",\"epoch\":1}",
+                      here[] = "{\"uuid\":\"44444444-2222-3333-4444-555555555555\",\"name\":"
+                               "\"here\",\"epoch\":1}";
+    struct fixture *fixture = *state;
+
+    kill_agent(fixture, SIGTERM);
+    put_file(fixture, "fabrics.json", "{\"fabrics\": []}");
+    unlink(path_in(fixture, "run/state.json"));
+    start_agent(fixture);
+    assert_int_equal(request_about(fixture, SYMVIRT_RESUME, here), 0);
+    assert_int_equal(request_about(fixture, SYMVIRT_RELEASE, here), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(request_about(fixture, SYMVIRT_RESUME, there), 0);
+        assert_true(node_is_open_to_all(fixture));
+        assert_int_equal(request_about(fixture, SYMVIRT_RELEASE, there), 0);
+        assert_false(node_is_open_to_all(fixture));
+        assert_int_equal(request_about(fixture, SYMVIRT_RESUME, here), 0);
+        assert_int_equal(request_about(fixture, SYMVIRT_RELEASE, here), 0);
+    }
 }
 
 static void test_port_that_stays_down_ends_the_resume_in_time(void **state)
@@ -332,10 +414,13 @@ int main(void)
         TEST(test_foreign_holder_is_named_and_nobody_disturbed),
         TEST(test_silent_process_that_holds_is_named_and_others_resume),
         TEST(test_silent_process_that_does_not_hold_is_no_obstacle),
+        TEST(test_process_that_ended_is_gone_although_a_child_has_its_connection),
         TEST(test_abort_undoes_a_release),
         TEST(test_process_started_during_the_fence_waits_for_the_resume),
         TEST(test_process_started_while_others_are_told_gets_the_fabric),
         TEST(test_device_unplugged_and_another_plugged_in),
+        TEST(test_device_that_is_not_recognised_is_not_called_free),
+        TEST(test_hca_without_a_mac_goes_from_fabric_to_fabric),
         TEST(test_port_that_stays_down_ends_the_resume_in_time),
         TEST(test_agent_killed_while_asking),
         TEST(test_agent_killed_when_released),

@@ -157,8 +157,13 @@ static void handle_event(struct verbs_transport *transport, const struct ibv_asy
         if (event->element.port_num != (int)transport->device.port)
             return;
         transport->down = false;
+        transport->port_changed = true;
+        break;
+    case IBV_EVENT_LID_CHANGE:
+        transport->port_changed = true;
         break;
     case IBV_EVENT_GID_CHANGE:
+        transport->port_changed = true;
         if (!transport->lost)
             look_again(transport, LOOKS);
         break;

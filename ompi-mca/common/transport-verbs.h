@@ -261,6 +261,7 @@ struct verbs_transport {
     uint8_t gid_index;
     uint8_t reads_served, reads_asked; /* RDMA READs at a time, as target and as asker */
     bool down;                         /* the port is: no new paths */
+    bool port_changed;                 /* its LID or GIDs may be others than when they were read */
     bool lost;                         /* the core knows that the device is gone */
     uint32_t instance;                 /* not 0; another one each time that a device is opened */
     int timer_fd;                      /* looks whether the device is still there */
@@ -358,6 +359,10 @@ void verbs_queue_destroy(struct verbs_path *vp);
 
 /* Chooses the GID by which peers know our port. Returns 0 or a negative errno. */
 int verbs_gid_choose(struct verbs_transport *transport, char *why, size_t why_size);
+
+/* Reads anew by which LID and GID peers know our port, if those have changed: for new paths. A
+ * device may be there before its interface has its address. Returns 0 or a negative errno. */
+int verbs_port_renew(struct verbs_transport *transport);
 
 /* --- verbs-path.c ---------------------------------------------------------------------------- */
 

@@ -71,6 +71,12 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* The device's own limit for one request is 1 GiB and more in hardware, 8 MiB with soft-RoCE. */
+static size_t piece_size(const struct verbs_transport *transport)
+{
+    return least(transport->port.max_msg_sz, PIECE);
+}
+
 static bool has_enough(const struct verbs_path *vp)
 {
     return vp->pieces >= PIECES_AT_A_TIME || vp->piece_bytes >= BYTES_AT_A_TIME;
@@ -82,12 +88,13 @@ static void post_pieces(struct verbs_operation *get, unsigned most)
     struct verbs_path *vp = get->owner;
     struct ibv_send_wr requests[PIECES_AT_A_TIME];
     struct ibv_sge pieces[PIECES_AT_A_TIME];
+    size_t most_bytes = piece_size(vp->transport);
     unsigned count = 0;
 
     for (; count < most && get->asked < get->length && !has_enough(vp); count++) {
         pieces[count] = (struct ibv_sge){
             .addr = (uintptr_t)get->to + get->asked,
-            .length = (uint32_t)least(get->length - get->asked, PIECE),
+            .length = (uint32_t)least(get->length - get->asked, most_bytes),
             .lkey = get->registration->region->lkey,
         };
         requests[count] = (struct ibv_send_wr){
@@ -135,7 +142,7 @@ void verbs_gets_post(struct verbs_path *vp)
 void verbs_get_done(struct verbs_operation *get)
 {
     struct verbs_path *vp = get->owner;
-    size_t size = least(get->length - get->got, PIECE);
+    size_t size = least(get->length - get->got, piece_size(vp->transport));
 
     get->reads--;
     vp->pieces--;

@@ -67,6 +67,9 @@ int verbs_path_prepare(struct ninja_path *path, void *address, size_t *size)
 
     if (transport->down)
         return -ENETDOWN;
+    rc = verbs_port_renew(transport);
+    if (rc != 0)
+        return rc;
     vp = calloc(1, sizeof(*vp));
     if (vp == NULL)
         return -ENOMEM;

@@ -200,3 +200,22 @@ int verbs_gid_choose(struct verbs_transport *transport, char *why, size_t why_si
              transport->device_name, transport->device.port);
     return -EADDRNOTAVAIL;
 }
+
+int verbs_port_renew(struct verbs_transport *transport)
+{
+    char why[160];
+    int rc;
+
+    if (!transport->port_changed)
+        return 0;
+    rc = ibv_query_port(transport->context, (uint8_t)transport->device.port, &transport->port);
+    if (rc != 0)
+        return -rc;
+    rc = verbs_gid_choose(transport, why, sizeof(why));
+    if (rc != 0) {
+        ninja_log(transport->base.core, 1, "%s", why);
+        return rc;
+    }
+    transport->port_changed = false;
+    return 0;
+}

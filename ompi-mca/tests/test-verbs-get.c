@@ -11,29 +11,14 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "fuzz/fake-verbs.h"
+#include "verbs-rig.h"
 
-#define PIECE         (4U * 1024U * 1024U)
-#define PEER_INSTANCE 77U
-#define AT_A_TIME     2U
+#define PIECE     (4U * 1024U * 1024U)
+#define AT_A_TIME 2U
 
-static struct ninja_core *core;
-static struct ninja_tuning tuning;
-static struct ninja_fabric *fabric;
-static struct ninja_link *link_to_peer;
-static struct ninja_path *path;
-static struct verbs_transport *transport;
 static unsigned char *theirs, *ours; /* 8 pieces each */
-static const struct ninja_key key = {.instance = PEER_INSTANCE, .key = 5};
+static const struct ninja_key key = {.instance = VERBS_RIG_PEER_INSTANCE, .key = 5};
 static unsigned completions, reads, requests_heard;
-
-static void receive(struct ninja_link *link, uint8_t tag, const void *payload, size_t size)
-{
-}
-
-static void lost(struct ninja_link *link, int error)
-{
-}
 
 static void complete(void *context, int status)
 {
@@ -56,51 +41,18 @@ static void give(void *context, uint64_t address, void *to, size_t size)
     reads++;
 }
 
-static void open_path(void)
-{
-    const struct verbs_address address = {
-        .magic = VERBS_ADDRESS_MAGIC, .queue_pair = 9, .instance = PEER_INSTANCE};
-
-    path->peer_up = path->wanted = true;
-    ninja_path_handle(path, NINJA_PATH_START);
-    memcpy(path->offer_address, &address, sizeof(address));
-    path->offer.address_size = sizeof(address);
-    ninja_path_handle(path, NINJA_PATH_ACCEPT);
-    ninja_path_handle(path, NINJA_PATH_ECHO);
-    assert_int_equal(path->state, NINJA_PATH_OPEN);
-    fake_verbs_complete(UINT32_MAX, IBV_WC_SUCCESS);
-    (void)ninja_core_pass(core);
-}
-
 static int setup(void **state)
 {
-    static const struct ninja_callbacks callbacks = {.receive = receive, .lost = lost};
-    struct ninja_config config;
-    char why[256];
-
     theirs = malloc(8 * PIECE);
     ours = calloc(8, PIECE);
     for (unsigned i = 0; i < 8 * PIECE; i++)
         theirs[i] = (unsigned char)(i * 2654435761U >> 24);
     completions = reads = requests_heard = 0;
-    ninja_config_default(&config);
-    ninja_tuning_default(&tuning);
-    tuning.verbose = -1;
-    config.lifeline = "lo";
-    config.tuning = &tuning;
-    config.registration_limit = 8 * PIECE;
-    if (ninja_core_create(&core, &config, &callbacks, 1, "test.0", why, sizeof(why)) != 0)
+    if (verbs_rig_create(8 * PIECE) != 0)
         return -1;
-    fake = (struct fake_verbs){.hear = hear, .give = give};
-    fabric = ninja_fabric_add(core, "fast", NULL, &ninja_transport_verbs, "");
-    fabric->transport = fake_verbs_open(core);
-    fabric->state = NINJA_FABRIC_UP;
-    core->active[core->active_count++] = fabric->transport;
-    transport = (struct verbs_transport *)fabric->transport;
-    transport->registrations.limit = 8 * PIECE; /* whatever may be locked here */
-    link_to_peer = ninja_link_find(core, 100, true);
-    path = &link_to_peer->paths[fabric->slot];
-    open_path();
+    fake.hear = hear;
+    fake.give = give;
+    verbs_rig_open_path();
     return 0;
 }
 
@@ -122,23 +74,15 @@ static void wait_until_closed(void)
     }
 }
 
-static void close_path(void)
+static int teardown(void **state)
 {
     fabric->state = NINJA_FABRIC_RELEASING;
     ninja_path_handle(path, NINJA_PATH_RELEASE);
     if (path->state == NINJA_PATH_DRAINING)
         ninja_path_handle(path, NINJA_PATH_TIMEOUT);
     wait_until_closed();
-}
-
-static int teardown(void **state)
-{
-    close_path();
     assert_int_equal(path->gets, 0);
-    fake_verbs_reset();
-    while (core->links != NULL)
-        ninja_link_destroy(core->links);
-    ninja_core_destroy(core);
+    verbs_rig_destroy();
     assert_int_equal(fake.regions, 0);
     free(theirs);
     free(ours);
@@ -232,6 +176,18 @@ static void it_is_read_in_pieces_without_a_frame(void **state)
     assert_int_equal(link_to_peer->counters.bytes_received[fabric->slot + 1], length);
 }
 
+static void no_piece_is_longer_than_the_device_takes(void **state)
+{
+    transport->port.max_msg_sz = PIECE / 4;
+    begin_get(&key, 10 * (PIECE / 4) + 100);
+    assert_int_equal(fake_verbs_pending(), 8);
+    complete_requests(8, IBV_WC_SUCCESS);
+    complete_requests(3, IBV_WC_SUCCESS);
+    assert_int_equal(completions, 1);
+    assert_int_equal(reads, 11);
+    assert_memory_equal(ours, theirs, 10 * (PIECE / 4) + 100);
+}
+
 static void several_are_read_one_after_the_other(void **state)
 {
     begin_get(&key, 3 * PIECE);
@@ -266,7 +222,7 @@ static void short_ones_are_under_way_together(void **state)
 
 static void what_has_another_device_is_asked_for(void **state)
 {
-    const struct ninja_key other = {.instance = PEER_INSTANCE + 1, .key = 5};
+    const struct ninja_key other = {.instance = VERBS_RIG_PEER_INSTANCE + 1, .key = 5};
 
     begin_get(&other, PIECE);
     assert_int_equal(requests_heard, 1);
@@ -456,6 +412,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_is_read_in_pieces_without_a_frame, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_piece_is_longer_than_the_device_takes, setup, teardown),
         cmocka_unit_test_setup_teardown(several_are_read_one_after_the_other, setup, teardown),
         cmocka_unit_test_setup_teardown(short_ones_are_under_way_together, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_another_device_is_asked_for, setup, teardown),

@@ -31,6 +31,9 @@ struct queue {
     struct request *head, **end;
 };
 
+/* The longest request. */
+#define MESSAGE_MAX (1U << 30)
+
 struct fake_verbs fake;
 
 /* The reaper's thread stops and destroys queue pairs meanwhile. */
@@ -312,6 +315,25 @@ int ibv_close_device(struct ibv_context *context)
     return 0;
 }
 
+#undef ibv_query_port
+int ibv_query_port(struct ibv_context *context, uint8_t port,
+                   struct _compat_ibv_port_attr *attributes)
+{
+    struct ibv_port_attr *port_attributes = (struct ibv_port_attr *)attributes;
+
+    port_attributes->max_msg_sz = MESSAGE_MAX;
+    port_attributes->gid_tbl_len = 1;
+    port_attributes->link_layer = IBV_LINK_LAYER_ETHERNET;
+    return 0;
+}
+
+int _ibv_query_gid_ex(struct ibv_context *context, uint32_t port, uint32_t index,
+                      struct ibv_gid_entry *entry, uint32_t flags, size_t size)
+{
+    *entry = (struct ibv_gid_entry){.gid = fake.gid, .gid_type = IBV_GID_TYPE_ROCE_V2};
+    return 0;
+}
+
 struct ninja_transport *fake_verbs_open(struct ninja_core *core)
 {
     struct verbs_transport *transport = calloc(1, sizeof(*transport));
@@ -328,6 +350,7 @@ struct ninja_transport *fake_verbs_open(struct ninja_core *core)
     transport->completions = &completions;
     transport->receives = &receives;
     transport->requests_max = 4096;
+    transport->port.max_msg_sz = MESSAGE_MAX;
     transport->instance = ++serial;
     transport->reads_served = transport->reads_asked = 16;
     transport->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

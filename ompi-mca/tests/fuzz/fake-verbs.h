@@ -33,6 +33,7 @@ struct fake_verbs {
     bool refuse_post, refuse_region; /* the next one */
     unsigned takes;                  /* refuse_post: so many are taken before it */
     bool no_inline;                  /* takes no data with a request */
+    union ibv_gid gid;               /* the only one, of RoCE v2 */
     unsigned regions, queue_pairs;   /* that exist */
 };
 extern struct fake_verbs fake;

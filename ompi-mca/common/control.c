@@ -53,6 +53,7 @@ struct ninja_control {
     int flush_fd;      /* timer: what links have gathered must leave */
     int transports_fd; /* an epoll instance over the event_fd of every transport */
     uint64_t rearm_at_ms;
+    bool dry;              /* events were there, but nothing could be taken */
     uint64_t idle_passes;  /* of the application, when we last looked whether it progresses */
     uint64_t armed_passes; /* of the application, when we last made a pass for it */
     uint64_t look_at_ms;   /* when to look again */
@@ -180,7 +181,8 @@ static void handle_transports(struct ninja_control *control)
     }
     /* Readable, but nothing could be taken (memory for undelivered messages is used up): do not
      * spin. */
-    if (moved == 0)
+    control->dry = moved == 0;
+    if (control->dry)
         wait_for_application(control);
     ninja_control_leave(core);
 }
@@ -195,13 +197,15 @@ static int watch_transports(struct ninja_control *control)
     uint64_t passes = atomic_load_explicit(&control->core->passes, memory_order_relaxed);
     uint64_t now = ninja_now_ms();
     unsigned patience = ninja_control_patience(control->look_ns);
+    bool urgent = !control->dry && releasing(control->core);
 
     if (control->core->announced)
         return -1;
     /* A little early saves a look when we are here for another deadline. */
-    if (now + patience / 4 < control->rearm_at_ms && !releasing(control->core))
+    if (now + patience / 4 < control->rearm_at_ms && !urgent)
         return (int)(control->rearm_at_ms - now);
-    if (passes == control->seen_passes || releasing(control->core)) {
+    control->dry = false;
+    if (passes == control->seen_passes || urgent) {
         arm_transports(control, true);
         /* Now deadlines count again that the next look would have seen to, and the pass is due that
          * makes transports announce events. */

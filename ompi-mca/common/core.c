@@ -218,6 +218,15 @@ static void close_fabrics(struct ninja_core *core)
     }
 }
 
+/* Is there a fabric that could not be closed? */
+static bool is_stuck(const struct ninja_core *core)
+{
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        if (core->fabrics[i].transport != NULL)
+            return true;
+    return false;
+}
+
 static void free_inbox(struct ninja_core *core)
 {
     while (core->inbox_head != NULL) {
@@ -252,7 +261,9 @@ void ninja_core_destroy(struct ninja_core *core)
     ninja_gate_destroy(&core->gate);
     if (core->config.registration_limit > 0)
         ninja_released_end();
-    free_core(core);
+    /* A transport whose device does not let go still has a thread that may speak of the core. */
+    if (!is_stuck(core))
+        free_core(core);
 }
 
 /* --- Memory
@@ -293,6 +304,8 @@ struct ninja_link *ninja_core_connect(struct ninja_core *core, uint64_t peer, co
     if (size != sizeof(known))
         return NULL;
     memcpy(&known, contact, sizeof(known));
+    if (known.version != NINJA_CONTACT_VERSION)
+        return NULL;
     ninja_gate_enter(&core->gate);
     link = ninja_link_find(core, peer, true);
     if (link != NULL) {

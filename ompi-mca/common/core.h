@@ -29,9 +29,10 @@
 struct ninja_tuning {
     unsigned drain_limit_ms;
     unsigned release_limit_ms;
-    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn */
+    unsigned open_limit_ms; /* an offer that is not answered by then is withdrawn; 0: never */
     unsigned retry_ms; /* first pause before a failed path is tried again; doubles up to 64 times */
-    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost */
+    unsigned refused_limit_ms; /* a peer that refuses connections for so long is called lost;
+                                  0: never */
     unsigned long retain_low;  /* bytes: above it a copied frame completes only when acknowledged */
     unsigned long
         retain_high; /* bytes: above it no new frames are made while completions are outstanding */

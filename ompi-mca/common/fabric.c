@@ -104,6 +104,43 @@ struct ninja_fabric *ninja_fabric_add(struct ninja_core *core, const char *name,
     return NULL;
 }
 
+/* Is `fabric` one that was left behind, with nothing under way? */
+static bool is_left(const struct ninja_fabric *fabric)
+{
+    if (!fabric->used || fabric->state != NINJA_FABRIC_DOWN || fabric->open_paths > 0 ||
+        fabric->release_count > 0 || fabric->resume_count > 0 || fabric->revive_at_ms != 0)
+        return false;
+    for (const struct ninja_link *link = fabric->core->links; link != NULL; link = link->next)
+        if (link->paths[fabric->slot].state != NINJA_PATH_CLOSED)
+            return false;
+    return true;
+}
+
+bool ninja_fabric_make_room(struct ninja_core *core)
+{
+    struct ninja_fabric *oldest = NULL;
+
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
+        struct ninja_fabric *fabric = &core->fabrics[i];
+
+        if (!fabric->used)
+            return true;
+        if (is_left(fabric) && (oldest == NULL || fabric->since_ms < oldest->since_ms))
+            oldest = fabric;
+    }
+    if (oldest == NULL)
+        return false;
+    ninja_log(core, 1, "fabric %s: forgotten, another one takes its place", oldest->name);
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        struct ninja_path *path = &link->paths[oldest->slot];
+
+        ninja_path_forget_peer(path);
+        path->deadline_ms = 0;
+    }
+    oldest->used = false;
+    return true;
+}
+
 /* Adds the fabric that `entry`, "NAME=TRANSPORT@DEVICE", describes; changes `entry`. */
 static int configure_one(struct ninja_core *core, char *entry, char *why, size_t why_size)
 {
@@ -430,8 +467,10 @@ bool ninja_fabric_abort(struct ninja_fabric *fabric, uint64_t operation)
         if (fabric->release_operations[i] != operation)
             continue;
         fabric->release_operations[i] = fabric->release_operations[--fabric->release_count];
-        /* What has been drained is taken up again as soon as it is closed. */
-        fabric->resume_later = true;
+        /* What has been drained is taken up again as soon as it is closed, unless others want it
+         * released, too. */
+        if (fabric->release_count == 0)
+            fabric->resume_later = true;
         ninja_control_answer(fabric->core, operation, ECANCELED, "undone");
         return true;
     }

@@ -100,6 +100,10 @@ int ninja_fabrics_configure(struct ninja_core *core, const char *text, char *why
 struct ninja_fabric *ninja_fabric_find(struct ninja_core *core, const char *name,
                                        const unsigned char *uuid);
 
+/* Sees to it that a fabric can be added: if all slots are taken, the one that has been down for the
+ * longest time and has no part in anything is forgotten. Returns false if there is none. */
+bool ninja_fabric_make_room(struct ninja_core *core);
+
 /* Makes a fabric; `uuid` NULL: derived from the name. Returns NULL when all slots are taken. */
 struct ninja_fabric *ninja_fabric_add(struct ninja_core *core, const char *name,
                                       const unsigned char *uuid,

@@ -128,25 +128,25 @@ void ninja_get_answer(struct ninja_link *link, const struct ninja_frame_header *
     }
 }
 
-unsigned char *ninja_get_place(struct ninja_core *core, const struct ninja_frame_header *header)
+unsigned char *ninja_get_place(struct ninja_link *link, const struct ninja_frame_header *header)
 {
-    struct ninja_get *get = find_get(core, header->cookie);
+    struct ninja_get *get = find_get(link->core, header->cookie);
 
-    if (get == NULL || header->offset > get->length ||
+    if (get == NULL || get->link != link || header->offset > get->length ||
         header->length > get->length - header->offset)
         return NULL;
     return get->local + header->offset;
 }
 
-void ninja_get_advance(struct ninja_core *core, const struct ninja_frame_header *header)
+void ninja_get_advance(struct ninja_link *link, const struct ninja_frame_header *header)
 {
-    struct ninja_get *get = find_get(core, header->cookie);
+    struct ninja_get *get = find_get(link->core, header->cookie);
 
-    if (get == NULL)
+    if (get == NULL || get->link != link)
         return;
     get->done += header->length;
     if (get->done >= get->length)
-        finish(core, get);
+        finish(link->core, get);
 }
 
 /* --- By the transport itself ----------------------------------------------------------------- */

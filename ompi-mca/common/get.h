@@ -69,10 +69,10 @@ void ninja_exposures_end(struct ninja_core *core, struct ninja_transport *transp
 void ninja_get_answer(struct ninja_link *link, const struct ninja_frame_header *header,
                       const void *payload);
 
-/* Where the data of GET_DATA `header` belongs; NULL if it fits no get. */
-unsigned char *ninja_get_place(struct ninja_core *core, const struct ninja_frame_header *header);
+/* Where the data of GET_DATA `header` belongs; NULL if it fits no get of `link`. */
+unsigned char *ninja_get_place(struct ninja_link *link, const struct ninja_frame_header *header);
 
 /* The bytes of `header` are at their place; the get completes with its last frame. */
-void ninja_get_advance(struct ninja_core *core, const struct ninja_frame_header *header);
+void ninja_get_advance(struct ninja_link *link, const struct ninja_frame_header *header);
 
 #endif

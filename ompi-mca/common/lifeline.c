@@ -19,8 +19,6 @@
 
 #include "core.h"
 
-#define CONTACT_VERSION 2U
-
 /*
  * A connection attempt that is not answered within four round trips is begun anew, because TCP's
  * own patience grows too fast: while a VM is stopped for its switch, what it is sent is lost, and
@@ -71,9 +69,14 @@ static struct ninja_tcp *tcp_of(const struct ninja_core *core)
     return (struct ninja_tcp *)core->lifeline;
 }
 
-static void plan_retry(struct ninja_link *link, unsigned milliseconds)
+/* Each attempt that fails makes the pause before the next one longer. */
+static void plan_retry(struct ninja_link *link)
 {
-    link->lifeline->retry_at_ms = ninja_now_ms() + milliseconds;
+    struct ninja_lifeline *lifeline = link->lifeline;
+    unsigned twice = lifeline->retry_ms * 2;
+
+    lifeline->retry_at_ms = ninja_now_ms() + lifeline->retry_ms;
+    lifeline->retry_ms = twice < RETRY_MAX_MS ? twice : RETRY_MAX_MS;
     ninja_core_wake_control(link->core);
 }
 
@@ -123,7 +126,7 @@ static void connect_now(struct ninja_link *link)
     if (lifeline->attempt == NULL) {
         ninja_log(core, 3, "lifeline to %" PRIx64 ": no connection: %s", link->peer,
                   strerror(-error));
-        plan_retry(link, lifeline->retry_ms);
+        plan_retry(link);
     }
     ninja_core_wake_control(core);
 }
@@ -191,7 +194,8 @@ static struct ninja_path *on_hello(struct ninja_tcp *tcp, struct ninja_tcp_strea
         return NULL;
     lifeline = link->lifeline;
     if (!lifeline->has_contact) {
-        struct ninja_contact contact = {CONTACT_VERSION, 0, hello->sender_nonce, hello->address};
+        struct ninja_contact contact = {NINJA_CONTACT_VERSION, 0, hello->sender_nonce,
+                                        hello->address};
 
         ninja_lifeline_set_contact(link, &contact);
     }
@@ -222,7 +226,7 @@ static bool on_answered(struct ninja_tcp_stream *stream, const struct ninja_tcp_
         /* Rejected: our number was too low, or the peer's own connection is on its way. */
         if (answer->number > lifeline->number)
             lifeline->number = answer->number;
-        plan_retry(link, lifeline->retry_ms);
+        plan_retry(link);
         return false;
     }
     adopt(link, stream, answer);
@@ -234,6 +238,7 @@ static void note_refusal(struct ninja_link *link, int error)
 {
     struct ninja_lifeline *lifeline = link->lifeline;
     struct ninja_core *core = link->core;
+    unsigned limit_ms = core->config.tuning->refused_limit_ms;
     uint64_t now = ninja_now_ms();
 
     if (error != -ECONNREFUSED && error != -ECONNRESET) {
@@ -242,11 +247,10 @@ static void note_refusal(struct ninja_link *link, int error)
     }
     if (lifeline->refused_since_ms == 0)
         lifeline->refused_since_ms = now;
-    if (now - lifeline->refused_since_ms < core->config.tuning->refused_limit_ms ||
-        link->data.head == NULL)
+    if (limit_ms == 0 || now - lifeline->refused_since_ms < limit_ms || link->data.head == NULL)
         return;
     ninja_log(core, 0, "rank %" PRIx64 " has refused connections for %u s: it is lost", link->peer,
-              core->config.tuning->refused_limit_ms / 1000);
+              limit_ms / 1000);
     link->failed = true;
     core->lost_links = true;
 }
@@ -269,10 +273,7 @@ static void on_broken(struct ninja_tcp_stream *stream, int error)
     }
     if (link->peer_gone || link->failed || lifeline->current != NULL)
         return;
-    plan_retry(link, lifeline->retry_ms);
-    if (!was_current)
-        lifeline->retry_ms =
-            lifeline->retry_ms * 2 < RETRY_MAX_MS ? lifeline->retry_ms * 2 : RETRY_MAX_MS;
+    plan_retry(link);
 }
 
 static const struct ninja_tcp_callbacks callbacks = {
@@ -304,6 +305,12 @@ static int lifeline_progress(struct ninja_transport *transport)
     return ninja_tcp_progress((struct ninja_tcp *)transport);
 }
 
+static uint64_t lifeline_tick(struct ninja_transport *transport, uint64_t now)
+{
+    ninja_tcp_tick((struct ninja_tcp *)transport, now);
+    return 0;
+}
+
 static void lifeline_announce(struct ninja_transport *transport)
 {
     ninja_tcp_announce((struct ninja_tcp *)transport);
@@ -317,6 +324,7 @@ static const struct ninja_transport_ops lifeline_ops = {
     .path_pump = lifeline_pump,
     .progress = lifeline_progress,
     .announce = lifeline_announce,
+    .tick = lifeline_tick,
 };
 
 int ninja_lifeline_open(struct ninja_core *core, const char *what, char *why, size_t why_size)
@@ -381,7 +389,7 @@ void ninja_lifeline_close(struct ninja_core *core, unsigned limit_ms)
 void ninja_lifeline_contact(const struct ninja_core *core, struct ninja_contact *contact)
 {
     memset(contact, 0, sizeof(*contact));
-    contact->version = CONTACT_VERSION;
+    contact->version = NINJA_CONTACT_VERSION;
     contact->nonce = core->nonce;
     contact->address = tcp_of(core)->address;
 }

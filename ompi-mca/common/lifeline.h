@@ -10,6 +10,9 @@
 #include "link.h"
 #include "tcp.h"
 
+/* Of all that ranks say to each other: another one is not understood. */
+#define NINJA_CONTACT_VERSION 2U
+
 /* What a process publishes so that others find its lifeline. */
 struct ninja_contact {
     uint32_t version;

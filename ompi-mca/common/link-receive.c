@@ -111,7 +111,7 @@ enum ninja_landing ninja_path_landing(struct ninja_path *path,
         ninja_link_acknowledge_soon(link, &link->data, true);
         return NINJA_LANDING_DISCARD;
     }
-    *where = ninja_get_place(core, header);
+    *where = ninja_get_place(link, header);
     if (*where == NULL) {
         ninja_log(core, 0, "rank %" PRIx64 " sent data that nobody asked for (frame %" PRIu64 ")",
                   link->peer, header->sequence);
@@ -152,13 +152,13 @@ static void accept_frame(struct ninja_link *link, struct ninja_channel *channel,
         break;
     case NINJA_FRAME_GET_DATA:
         if (payload != NULL) {
-            unsigned char *place = ninja_get_place(core, header);
+            unsigned char *place = ninja_get_place(link, header);
 
             if (place == NULL)
                 break;
             memcpy(place, payload, header->length);
         }
-        ninja_get_advance(core, header);
+        ninja_get_advance(link, header);
         break;
     case NINJA_FRAME_CONTROL:
         ninja_path_message_received(link, payload, header->length);

@@ -141,6 +141,8 @@ static void set_deadline(struct ninja_path *path, uint64_t milliseconds)
 /* A fresh generation begins on `path`. */
 static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, bool initiator)
 {
+    unsigned open_limit_ms = path->link->core->config.tuning->open_limit_ms;
+
     ninja_fault_forget(path);
     path->generation = generation;
     path->nonce = nonce;
@@ -156,7 +158,9 @@ static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, 
     path->transport = path->fabric->transport;
     path->transport_data = NULL;
     path->fabric->open_paths++;
-    set_deadline(path, path->link->core->config.tuning->open_limit_ms);
+    path->deadline_ms = 0;
+    if (open_limit_ms > 0)
+        set_deadline(path, open_limit_ms);
 }
 
 /* `path` has no endpoint any more; tries again after a pause if it still should be open. */

@@ -15,6 +15,9 @@
  * after n / LIFELINE_SHARE of them, LIFELINE_PASSES at most: a look costs a system call. */
 #define LIFELINE_SHARE  8
 #define LIFELINE_PASSES 1024
+/* Who sends while the control thread sleeps for longer wakes it: what is due after sending is
+ * sooner. */
+#define SLEEP_MS 50
 /* Memory for frames that was not needed for so long goes back to the system. */
 #define TRIM_MS 1000
 
@@ -272,14 +275,16 @@ int ninja_core_tick(struct ninja_core *core)
             next = earlier(next, acknowledge);
         next = earlier(next, ninja_lifeline_tick(link, now));
     }
-    ninja_tcp_tick((struct ninja_tcp *)core->lifeline, now);
+    for (size_t i = 0; i < core->active_count; i++)
+        if (core->active[i]->ops->tick != NULL)
+            next = earlier(next, core->active[i]->ops->tick(core->active[i], now));
     if (core->fault.on)
         next = earlier(next, ninja_fault_tick(core, now));
     next = earlier(next, ninja_turns_tick(core, now));
     next = earlier(next, ninja_fabrics_tick(core, now));
     next = earlier(next, ninja_quiesce_tick(core, now));
     next = earlier(next, trim_pool(core, now));
-    core->control_sleeps = next == 0;
+    core->control_sleeps = next == 0 || next > now + SLEEP_MS;
     if (next == 0)
         return -1;
     now = ninja_now_ms();

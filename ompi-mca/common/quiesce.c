@@ -97,6 +97,8 @@ static void wait_for_end(struct ninja_core *core, unsigned limit_ms)
     bool limited = false;
 
     while (quiesce->state != NINJA_QUIESCE_DONE && !quiesce->ending) {
+        if (quiesce->state != NINJA_QUIESCE_RELEASED)
+            limited = false; /* another release has joined */
         if (!limited && limit_ms != 0 && quiesce->state == NINJA_QUIESCE_RELEASED) {
             limited = true;
             clock_gettime(CLOCK_MONOTONIC, &until);

@@ -101,7 +101,7 @@ static struct ninja_fabric *fabric_for_resume(struct ninja_core *core,
     struct ninja_fabric *fabric = find_fabric(core, asked);
     unsigned char uuid[16];
 
-    if (fabric == NULL && parse_uuid(asked->uuid, uuid))
+    if (fabric == NULL && parse_uuid(asked->uuid, uuid) && ninja_fabric_make_room(core))
         fabric = ninja_fabric_add(core, asked->name[0] != '\0' ? asked->name : asked->uuid, uuid,
                                   &ninja_transport_verbs, asked->device);
     return fabric;

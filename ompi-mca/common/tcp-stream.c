@@ -464,11 +464,6 @@ struct ninja_path *ninja_tcp_stream_path(const struct ninja_tcp_stream *stream)
     return stream->path;
 }
 
-struct ninja_tcp *ninja_tcp_stream_owner(const struct ninja_tcp_stream *stream)
-{
-    return stream->tcp;
-}
-
 void ninja_tcp_stream_trouble(const struct ninja_tcp_stream *stream,
                               struct ninja_tcp_trouble *trouble)
 {

@@ -24,6 +24,11 @@ static const char greeting_magic[8] = {'N', 'I', 'N', 'J', 'A', 0, 1, 0};
 #define HOT_PASSES 16
 /* An accepted connection that does not say hello by then is closed. */
 #define HELLO_LIMIT_MS 5000
+/* So many retransmissions in a row in vain: 1 to 6 s, by how much is under way. Packets of a
+ * crowded network are not lost that often. */
+#define VAIN_RETRANSMITS 5
+/* How often a connection is examined on which nothing was acknowledged since the last time. */
+#define EXAMINE_MS 500
 
 void ninja_tcp_greeting_init(struct ninja_tcp_greeting *greeting, enum ninja_tcp_greeting_kind kind,
                              const struct ninja_core *core, uint64_t receiver)
@@ -111,6 +116,7 @@ struct ninja_tcp_stream *ninja_tcp_connect(struct ninja_tcp *tcp, struct ninja_p
 {
     union ninja_tcp_address source = tcp->address;
     struct ninja_tcp_stream *stream;
+    const int on = 1;
     int fd = socket(address->generic.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0) {
@@ -118,6 +124,8 @@ struct ninja_tcp_stream *ninja_tcp_connect(struct ninja_tcp *tcp, struct ninja_p
         return NULL;
     }
     ninja_tcp_congestion_begin(tcp, fd);
+    /* Or else each connection would take a port for itself alone, whatever peer it is to. */
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
     /* From our own address: other interfaces may not survive a move. */
     source.v4.sin_port = 0;
     if ((source.generic.sa_family == address->generic.sa_family &&
@@ -433,4 +441,42 @@ void ninja_tcp_tick(struct ninja_tcp *tcp, uint64_t now)
         stream = next;
     }
     free_dead(tcp);
+}
+
+/* Has nothing been acknowledged for long? A link that gets acknowledgements costs nothing here. */
+static bool is_vain(struct ninja_tcp_stream *stream)
+{
+    const struct ninja_link *link = stream->path->link;
+    bool advanced = stream->examined != link->data.acknowledged;
+    struct ninja_tcp_trouble trouble;
+
+    stream->examined = link->data.acknowledged;
+    if (advanced)
+        return false;
+    ninja_tcp_stream_trouble(stream, &trouble);
+    return trouble.unacknowledged > 0 && trouble.retransmits >= VAIN_RETRANSMITS;
+}
+
+uint64_t ninja_tcp_end_vain(struct ninja_tcp *tcp, uint64_t now)
+{
+    struct ninja_tcp_stream *stream = tcp->streams;
+    bool busy = false;
+
+    if (now < tcp->examine_at_ms)
+        return tcp->examine_at_ms;
+    while (stream != NULL) {
+        struct ninja_tcp_stream *next = stream->next;
+
+        if (stream->state == NINJA_TCP_ESTABLISHED && stream->path->link->data.head != NULL) {
+            busy = true;
+            if (is_vain(stream))
+                break_stream(stream, -ETIMEDOUT);
+        }
+        if (next != NULL && next->state == NINJA_TCP_DEAD)
+            break; /* the list changed: the next look goes on */
+        stream = next;
+    }
+    free_dead(tcp);
+    tcp->examine_at_ms = busy ? now + EXAMINE_MS : 0;
+    return tcp->examine_at_ms;
 }

@@ -80,6 +80,7 @@ struct ninja_tcp {
     unsigned streak;               /* how often in a row only `last` had data */
     unsigned cold_passes;          /* since all were looked at */
     unsigned writers;              /* established streams whose socket is full */
+    uint64_t examine_at_ms;        /* ninja_tcp_end_vain(); 0: at once */
     bool some_wait;                /* a stream has unread frames that no event will announce */
     unsigned char *buffer;         /* what a read brings, shared by all streams */
     char far_congestion[16];       /* the choice of the system, for far peers; "": all have it */
@@ -107,6 +108,13 @@ struct ninja_tcp_stream *ninja_tcp_connect(struct ninja_tcp *tcp, struct ninja_p
 /* Closes connections that never say hello. */
 void ninja_tcp_tick(struct ninja_tcp *tcp, uint64_t now);
 
+/*
+ * Breaks the connections of a fabric on which nothing arrives any more although both ends are
+ * there: TCP itself would go on for a quarter of an hour, and their links have the lifeline.
+ * Returns when to look again (0: when something was sent).
+ */
+uint64_t ninja_tcp_end_vain(struct ninja_tcp *tcp, uint64_t now);
+
 /* Closes `stream` at once, without callbacks; frames that it held are given back. NULL is accepted.
  */
 void ninja_tcp_stream_close(struct ninja_tcp_stream *stream);
@@ -118,7 +126,6 @@ void ninja_tcp_stream_finish(struct ninja_tcp_stream *stream);
 bool ninja_tcp_stream_established(const struct ninja_tcp_stream *stream);
 
 struct ninja_path *ninja_tcp_stream_path(const struct ninja_tcp_stream *stream);
-struct ninja_tcp *ninja_tcp_stream_owner(const struct ninja_tcp_stream *stream);
 
 /* Sends what the stream's path has, as much as the socket takes. */
 void ninja_tcp_stream_pump(struct ninja_tcp_stream *stream);

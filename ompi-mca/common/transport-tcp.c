@@ -163,6 +163,12 @@ static int tcp_progress(struct ninja_transport *transport)
     return ninja_tcp_progress(tcp_of(transport));
 }
 
+static uint64_t tcp_tick(struct ninja_transport *transport, uint64_t now)
+{
+    ninja_tcp_tick(tcp_of(transport), now);
+    return ninja_tcp_end_vain(tcp_of(transport), now);
+}
+
 static void tcp_announce(struct ninja_transport *transport)
 {
     ninja_tcp_announce(tcp_of(transport));
@@ -182,4 +188,5 @@ const struct ninja_transport_ops ninja_transport_tcp = {
     .path_close = tcp_path_close,
     .progress = tcp_progress,
     .announce = tcp_announce,
+    .tick = tcp_tick,
 };

@@ -117,6 +117,9 @@ struct ninja_transport_ops {
     /* Moves what has arrived and what waits to leave. Returns the number of frames handled. */
     int (*progress)(struct ninja_transport *transport);
 
+    /* Does what is due by time; returns when something will be (0: nothing). May be NULL. */
+    uint64_t (*tick)(struct ninja_transport *transport, uint64_t now);
+
     /*
      * Lets peers read the exposure->length bytes at `at` by themselves: fills in exposure->key and
      * exposure->registration. Returns false if that is not possible. conceal() undoes it; all are

@@ -154,6 +154,58 @@ static void configuration_is_checked(void **state)
                      -EINVAL);
 }
 
+/* A VM that has been in many places. */
+static void fabric_left_behind_makes_room_for_another(void **state)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    struct ninja_fabric *fabric;
+    unsigned slot;
+
+    for (unsigned i = 0; i < 3; i++) {
+        fabric = ninja_fabric_add(rig->core, names[i], NULL, &ninja_transport_tcp, "");
+        fabric->since_ms = 100 + i;
+    }
+    ninja_fabric_find(rig->core, "a", NULL)->resume_count = 1; /* is about to be opened */
+    slot = ninja_fabric_find(rig->core, "b", NULL)->slot;
+    rig->link->paths[slot].peer_up = true;
+    assert_true(ninja_fabric_make_room(rig->core));
+    assert_null(ninja_fabric_find(rig->core, "b", NULL));
+    assert_false(rig->link->paths[slot].peer_up);
+    fabric = ninja_fabric_add(rig->core, "d", NULL, &ninja_transport_tcp, "");
+    assert_int_equal(fabric->slot, slot);
+    assert_non_null(ninja_fabric_find(rig->core, "fast", NULL));
+    assert_non_null(ninja_fabric_find(rig->core, "a", NULL));
+    ninja_fabric_find(rig->core, "a", NULL)->resume_count = 0;
+}
+
+static void fabrics_in_use_make_no_room(void **state)
+{
+    assert_int_equal(ninja_fabrics_configure(rig->core, "a=tcp,b=tcp,c=tcp", NULL, 0), 0);
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+        rig->core->fabrics[i].state = NINJA_FABRIC_UP;
+    assert_false(ninja_fabric_make_room(rig->core));
+    rig->core->fabrics[1].state = NINJA_FABRIC_DOWN;
+    rig->link->paths[1].state = NINJA_PATH_WAITING;
+    assert_false(ninja_fabric_make_room(rig->core));
+    rig->link->paths[1].state = NINJA_PATH_CLOSED;
+    assert_true(ninja_fabric_make_room(rig->core));
+}
+
+static void undone_release_leaves_the_other_one(void **state)
+{
+    open_path();
+    ninja_gate_take(&rig->core->gate);
+    ninja_fabric_handle(rig->fabric, NINJA_FABRIC_RELEASE, 5);
+    ninja_fabric_handle(rig->fabric, NINJA_FABRIC_RELEASE, 6);
+    assert_true(ninja_fabric_abort(rig->fabric, 5));
+    assert_false(rig->fabric->resume_later);
+    assert_true(ninja_fabric_abort(rig->fabric, 6));
+    assert_true(rig->fabric->resume_later);
+    rig->fabric->resume_later = false;
+    ninja_gate_give(&rig->core->gate);
+    ninja_path_handle(rig->path, NINJA_PATH_TIMEOUT);
+}
+
 static void device_that_breaks_is_closed_at_once(void **state)
 {
     open_path();
@@ -197,6 +249,9 @@ int main(void)
         TEST(peers_know_the_old_name_until_the_fabric_is_closed),
         TEST(what_peers_said_of_the_old_fabric_is_forgotten),
         TEST(configuration_is_checked),
+        TEST(fabric_left_behind_makes_room_for_another),
+        TEST(fabrics_in_use_make_no_room),
+        TEST(undone_release_leaves_the_other_one),
         TEST(device_that_breaks_is_closed_at_once),
         TEST(device_that_breaks_while_it_drains_is_closed_at_once),
     };

@@ -455,6 +455,41 @@ static void begin_get(void)
                      0);
 }
 
+static void data_of_another_rank_does_not_land(void **state)
+{
+    struct ninja_link *other = ninja_link_find(rig->core, 101, true);
+    static const unsigned char nonsense[64] = {1};
+    struct ninja_frame_header header;
+    void *where = NULL;
+
+    begin_get();
+    header = get_data(1, 0, 64);
+    assert_int_not_equal(ninja_path_landing(&other->lifeline_path, &header, &where),
+                         NINJA_LANDING_PLACE);
+    ninja_path_received(&other->lifeline_path, &header, nonsense);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 0);
+    assert_int_equal(user_buffer[0], 0);
+    header = get_data(1, 0, 64);
+    assert_int_equal(ninja_path_landing(lifeline(), &header, &where), NINJA_LANDING_PLACE);
+    ninja_path_placed(lifeline(), &header);
+    (void)ninja_core_progress(rig->core);
+    assert_int_equal(rig->completions, 1);
+}
+
+static void contact_of_another_version_is_not_taken(void **state)
+{
+    unsigned char contact[NINJA_CONTACT_MAX];
+    size_t size = 0;
+
+    rig->core->lifeline = rig->real_lifeline;
+    (void)ninja_core_contact(rig->core, contact, &size);
+    rig->core->lifeline = &rig->lifeline.base;
+    assert_non_null(ninja_core_connect(rig->core, 102, contact, size, NULL));
+    contact[0]++;
+    assert_null(ninja_core_connect(rig->core, 103, contact, size, NULL));
+}
+
 static void get_lands_in_place_and_completes_in_order(void **state)
 {
     struct ninja_frame_header first, second;
@@ -628,6 +663,8 @@ int main(void)
         TEST(replay_sends_again_only_what_the_dead_path_had),
         TEST(what_the_lifeline_lost_goes_to_the_path_in_use),
         TEST(drained_needs_both_directions),
+        TEST(data_of_another_rank_does_not_land),
+        TEST(contact_of_another_version_is_not_taken),
         TEST(get_lands_in_place_and_completes_in_order),
         TEST(get_of_nothing_completes_by_itself),
         TEST(second_writer_stops_the_first),

@@ -268,6 +268,15 @@ static void refused_preparation_falls_back_to_closed(void **state)
     }
 }
 
+static void without_a_limit_a_handshake_has_no_deadline(void **state)
+{
+    rig_create(1);
+    rig->tuning.open_limit_ms = 0;
+    enter(NINJA_PATH_OFFERED);
+    assert_int_equal(rig->path->deadline_ms, 0);
+    rig_destroy();
+}
+
 static void names_are_complete(void **state)
 {
     for (unsigned i = 0; i < NINJA_PATH_STATES; i++)
@@ -287,6 +296,7 @@ int main(void)
         cmocka_unit_test(release_ends_in_closed_from_every_state),
         cmocka_unit_test(refused_endpoint_falls_back_to_closed),
         cmocka_unit_test(refused_preparation_falls_back_to_closed),
+        cmocka_unit_test(without_a_limit_a_handshake_has_no_deadline),
         cmocka_unit_test(names_are_complete),
     };
 

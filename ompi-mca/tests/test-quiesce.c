@@ -153,6 +153,25 @@ static void call_ends_at_its_limit(void **state)
     rig->fabric->state = NINJA_FABRIC_UP;
 }
 
+static void release_that_joins_has_the_limit_begin_anew(void **state)
+{
+    begin_call(200);
+    tick_until(NINJA_QUIESCE_RELEASING);
+    close_fabric();
+    tick_until(NINJA_QUIESCE_RELEASED);
+    rig->fabric->state = NINJA_FABRIC_RELEASING;
+    assert_false(ask_release());
+    assert_int_equal(state_now(), NINJA_QUIESCE_RELEASING);
+    (void)poll(NULL, 0, 250);
+    close_fabric();
+    tick_until(NINJA_QUIESCE_RELEASED);
+    (void)poll(NULL, 0, 50);
+    assert_int_equal(state_now(), NINJA_QUIESCE_RELEASED);
+    assert_int_equal(end_call(), 0);
+    assert_non_null(strstr(caller.why, "in time"));
+    rig->fabric->state = NINJA_FABRIC_UP;
+}
+
 static void device_that_cannot_be_opened_again_is_an_error(void **state)
 {
     begin_call(0);
@@ -284,6 +303,7 @@ int main(void)
         TEST(call_gives_up_all_and_waits_for_the_resume),
         TEST(call_without_fabrics_ends_at_once),
         TEST(call_ends_at_its_limit),
+        TEST(release_that_joins_has_the_limit_begin_anew),
         TEST(device_that_cannot_be_opened_again_is_an_error),
         TEST(release_that_takes_too_long_is_an_error),
         TEST(second_call_is_refused),

@@ -56,6 +56,16 @@ netns_heal fast0
 before=$(verified)
 netns_until 15 moving || netns_fail "the job did not go on within 15 s after the fabric was healed"
 echo "fast fabric cut for 5 s, nobody told: stall $(netns_observe --unmark fast | jq .longest_stall_s) s"
+
+# The same, and it stays so: the links take the lifeline.
+netns_until 20 netns_links_are_on fast || netns_fail "the links did not come back to the fabric"
+netns_observe --mark dark
+netns_cut fast0
+sleep 0.5
+before=$(verified)
+netns_until 20 moving || netns_fail "the job stands still although the lifeline is there"
+echo "fast fabric cut for good, nobody told: stall $(netns_observe --unmark dark | jq .longest_stall_s) s"
+netns_heal fast0
 netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"
 netns_check_soak "$netns_dir/soak.json"

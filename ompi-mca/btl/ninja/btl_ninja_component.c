@@ -102,14 +102,16 @@ static void register_tuning(struct ninja_tuning *tuning)
     time_parameter("release_limit",
                    "Milliseconds after which a release that is not complete is reported as failed",
                    &tuning->release_limit_ms);
-    time_parameter("open_limit", "Milliseconds that the handshake of a new path may take",
+    time_parameter("open_limit",
+                   "Milliseconds that the handshake of a new path may take; 0: any time",
                    &tuning->open_limit_ms);
     time_parameter("retry",
                    "Milliseconds before a failed path is tried again; doubles up to 64 times",
                    &tuning->retry_ms);
     time_parameter(
         "refused_limit",
-        "Milliseconds after which a peer that keeps refusing connections is reported as lost",
+        "Milliseconds after which a peer that keeps refusing connections is reported as lost; 0: "
+        "never",
         &tuning->refused_limit_ms);
     bytes_parameter(
         "retain_low",

@@ -274,8 +274,10 @@ static void resuming_ask(void *arg)
 void step_resuming(struct move *move)
 {
     const struct inventory_hca *hca = move_hca(move);
+    int again = move->retries > 0 && move->retry_state == MOVE_RESUMING;
 
-    journal_epoch(move->coordinator->journal, move->vm->name, hca->of_fabric->name, 1);
+    /* A new epoch has ranks open the device anew: not because one of them did not answer. */
+    journal_epoch(move->coordinator->journal, move->vm->name, hca->of_fabric->name, again ? 0 : 1);
     move_limit(move, resuming_limit_ms(move));
     move_note(move, "the ranks in %s to move to %s", move->vm->name, hca->of_fabric->name);
     resuming_ask(move);

@@ -107,8 +107,9 @@ struct ninja_fabric *ninja_fabric_add(struct ninja_core *core, const char *name,
 /* Is `fabric` one that was left behind, with nothing under way? */
 static bool is_left(const struct ninja_fabric *fabric)
 {
-    if (!fabric->used || fabric->state != NINJA_FABRIC_DOWN || fabric->open_paths > 0 ||
-        fabric->release_count > 0 || fabric->resume_count > 0 || fabric->revive_at_ms != 0)
+    if (!fabric->used || fabric->configured || fabric->state != NINJA_FABRIC_DOWN ||
+        fabric->open_paths > 0 || fabric->release_count > 0 || fabric->resume_count > 0 ||
+        fabric->revive_at_ms != 0)
         return false;
     for (const struct ninja_link *link = fabric->core->links; link != NULL; link = link->next)
         if (link->paths[fabric->slot].state != NINJA_PATH_CLOSED)
@@ -147,6 +148,7 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
     char *transport = strchr(entry, '=');
     char *device = strchr(entry, '@');
     const struct ninja_transport_ops *ops;
+    struct ninja_fabric *fabric;
 
     if (transport == NULL || transport == entry || (device != NULL && device < transport) ||
         (size_t)(transport - entry) >= sizeof(core->fabrics[0].name)) {
@@ -170,10 +172,12 @@ static int configure_one(struct ninja_core *core, char *entry, char *why, size_t
         snprintf(why, why_size, "fabric '%s' is named twice", entry);
         return -EINVAL;
     }
-    if (ninja_fabric_add(core, entry, NULL, ops, device != NULL ? device : "") == NULL) {
+    fabric = ninja_fabric_add(core, entry, NULL, ops, device != NULL ? device : "");
+    if (fabric == NULL) {
         snprintf(why, why_size, "more than %d fabrics are named", NINJA_FABRICS_MAX);
         return -EINVAL;
     }
+    fabric->configured = true;
     return 0;
 }
 

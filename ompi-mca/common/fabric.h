@@ -66,6 +66,7 @@ struct ninja_fabric_identity {
 
 struct ninja_fabric {
     bool used;
+    bool configured; /* by the user, who meant it for the whole job */
     struct ninja_core *core;
     unsigned slot; /* index in core->fabrics and link->paths: also the order of preference */
     char name[32];

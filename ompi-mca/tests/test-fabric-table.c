@@ -178,17 +178,18 @@ static void fabric_left_behind_makes_room_for_another(void **state)
     ninja_fabric_find(rig->core, "a", NULL)->resume_count = 0;
 }
 
-static void fabrics_in_use_make_no_room(void **state)
+static void fabrics_in_use_or_named_by_the_user_make_no_room(void **state)
 {
-    assert_int_equal(ninja_fabrics_configure(rig->core, "a=tcp,b=tcp,c=tcp", NULL, 0), 0);
-    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
-        rig->core->fabrics[i].state = NINJA_FABRIC_UP;
+    assert_int_equal(ninja_fabrics_configure(rig->core, "a=tcp,b=tcp", NULL, 0), 0);
+    (void)ninja_fabric_add(rig->core, "c", NULL, &ninja_transport_tcp, "");
+    rig->core->fabrics[3].state = NINJA_FABRIC_UP;
     assert_false(ninja_fabric_make_room(rig->core));
-    rig->core->fabrics[1].state = NINJA_FABRIC_DOWN;
-    rig->link->paths[1].state = NINJA_PATH_WAITING;
+    rig->core->fabrics[3].state = NINJA_FABRIC_DOWN;
+    rig->link->paths[3].state = NINJA_PATH_WAITING;
     assert_false(ninja_fabric_make_room(rig->core));
-    rig->link->paths[1].state = NINJA_PATH_CLOSED;
+    rig->link->paths[3].state = NINJA_PATH_CLOSED;
     assert_true(ninja_fabric_make_room(rig->core));
+    assert_null(ninja_fabric_find(rig->core, "c", NULL));
 }
 
 static void undone_release_leaves_the_other_one(void **state)
@@ -250,7 +251,7 @@ int main(void)
         TEST(what_peers_said_of_the_old_fabric_is_forgotten),
         TEST(configuration_is_checked),
         TEST(fabric_left_behind_makes_room_for_another),
-        TEST(fabrics_in_use_make_no_room),
+        TEST(fabrics_in_use_or_named_by_the_user_make_no_room),
         TEST(undone_release_leaves_the_other_one),
         TEST(device_that_breaks_is_closed_at_once),
         TEST(device_that_breaks_while_it_drains_is_closed_at_once),

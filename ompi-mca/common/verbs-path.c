@@ -95,6 +95,13 @@ void verbs_path_forget(struct ninja_path *path)
     path->transport_data = NULL;
     if (vp == NULL)
         return;
+    if (verbs_device_may_be_going(vp->transport)) {
+        vp->state = VERBS_PATH_CLOSING;
+        vp->path = NULL;
+        vp->stopped = true; /* it has never run */
+        verbs_reaper_take(vp);
+        return;
+    }
     remove_path(vp);
     verbs_queue_destroy(vp);
     free(vp);
@@ -147,6 +154,8 @@ static void finish_closing(struct verbs_path *vp)
     /* Whoever waits for the buffers of this path has another pass. */
     vp->transport->handled += vp->transport->starved;
     free(vp);
+    if (path == NULL)
+        return; /* it was forgotten */
     path->transport_data = NULL;
     ninja_path_closed(path);
 }

@@ -66,11 +66,42 @@ static void a_port_that_comes_back_is_read_anew(void **state)
     assert_int_equal(offered_gid(), 2);
 }
 
+/* While a device goes, the kernel may take seconds to end a queue pair: nobody waits for that. */
+static void a_path_that_is_forgotten_while_the_device_goes_is_the_reapers(void **state)
+{
+    uint64_t limit = ninja_now_ms() + 10000;
+
+    ninja_path_handle(path, NINJA_PATH_START);
+    assert_int_equal(path->state, NINJA_PATH_OFFERED);
+    assert_int_equal(fake.queue_pairs, 1);
+    transport->lost = true;
+    ninja_path_handle(path, NINJA_PATH_TIMEOUT);
+    assert_int_equal(path->state, NINJA_PATH_CLOSED);
+    assert_null(path->transport_data);
+    while (transport->paths != NULL) {
+        assert_true(ninja_now_ms() < limit);
+        (void)ninja_core_pass(core);
+    }
+    assert_int_equal(fake.queue_pairs, 0);
+}
+
+static void what_the_reaper_has_ends_before_the_device_is_closed(void **state)
+{
+    ninja_path_handle(path, NINJA_PATH_START);
+    transport->lost = true;
+    ninja_path_handle(path, NINJA_PATH_TIMEOUT);
+    teardown(NULL);
+    assert_int_equal(fake.queue_pairs, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_gid_that_changed_is_told_to_new_peers, setup, teardown),
         cmocka_unit_test_setup_teardown(a_port_that_comes_back_is_read_anew, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_path_that_is_forgotten_while_the_device_goes_is_the_reapers, setup, teardown),
+        cmocka_unit_test_setup(what_the_reaper_has_ends_before_the_device_is_closed, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,6 +250,12 @@ NINJA_API int ninja_core_quiesce(struct ninja_core *core, unsigned limit_ms, cha
 NINJA_API void ninja_core_set_checkpointer(struct ninja_core *core,
                                            void (*checkpointer)(void *context), void *context);
 
+/* The earlier one of two times, of which 0 means never. */
+static inline uint64_t ninja_earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 /* Milliseconds, nanoseconds of CLOCK_MONOTONIC. */
 uint64_t ninja_now_ms(void);
 uint64_t ninja_now_ns(void);

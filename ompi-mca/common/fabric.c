@@ -504,11 +504,6 @@ static uint64_t revive(struct ninja_fabric *fabric, uint64_t now)
     return 0;
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
 uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
 {
     uint64_t next = 0;
@@ -527,9 +522,9 @@ uint64_t ninja_fabrics_tick(struct ninja_core *core, uint64_t now)
             else if (fabric->deadline_ms != 0 && now >= fabric->deadline_ms)
                 ninja_fabric_handle(fabric, NINJA_FABRIC_TIMEOUT, 0);
             else
-                next = earlier(next, fabric->deadline_ms);
+                next = ninja_earlier(next, fabric->deadline_ms);
         }
-        next = earlier(next, revive(fabric, now));
+        next = ninja_earlier(next, revive(fabric, now));
     }
     return next;
 }

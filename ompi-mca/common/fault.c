@@ -357,11 +357,6 @@ void ninja_fault_forget(struct ninja_path *path)
  * --------------------------------------------------------------------------------------------------------
  */
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
 static void break_path(struct ninja_path *path)
 {
     enum ninja_fault_kind kind = path->fault->why;
@@ -403,10 +398,10 @@ static uint64_t tick_path(struct ninja_path *path, uint64_t now)
     next = path->fault->break_at_ms;
     /* What is due already the transport takes as soon as it has room. */
     if (path->fault->hold_until_ms > now)
-        next = earlier(next, path->fault->hold_until_ms);
+        next = ninja_earlier(next, path->fault->hold_until_ms);
     for (struct aside *aside = path->fault->asides; aside != NULL; aside = aside->next)
         if (aside->until_ms > now)
-            next = earlier(next, aside->until_ms);
+            next = ninja_earlier(next, aside->until_ms);
     return next;
 }
 
@@ -415,9 +410,9 @@ uint64_t ninja_fault_tick(struct ninja_core *core, uint64_t now)
     uint64_t next = 0;
 
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
-        next = earlier(next, tick_path(&link->lifeline_path, now));
+        next = ninja_earlier(next, tick_path(&link->lifeline_path, now));
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
-            next = earlier(next, tick_path(&link->paths[i], now));
+            next = ninja_earlier(next, tick_path(&link->paths[i], now));
     }
     return next;
 }

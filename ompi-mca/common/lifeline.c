@@ -49,7 +49,6 @@ struct ninja_lifeline {
     struct ninja_tcp_stream *attempt; /* our own connection that is not answered yet */
     uint32_t number;                  /* of `current`, or the highest that is known */
     uint32_t attempt_number;
-    bool wanted; /* a connection should exist */
     unsigned retry_ms;
     uint64_t retry_at_ms; /* 0: no attempt is planned */
     uint64_t attempt_until_ms;
@@ -108,7 +107,6 @@ static void connect_now(struct ninja_link *link)
     struct ninja_tcp_greeting hello;
     int error = 0;
 
-    lifeline->wanted = true;
     if (lifeline->attempt != NULL || !lifeline->has_contact || link->peer_gone || link->failed)
         return;
     ninja_tcp_greeting_init(&hello, NINJA_TCP_HELLO, core, link->peer);
@@ -199,7 +197,6 @@ static struct ninja_path *on_hello(struct ninja_tcp *tcp, struct ninja_tcp_strea
 
         ninja_lifeline_set_contact(link, &contact);
     }
-    lifeline->wanted = true;
     answer->number = lifeline->number;
     if (!should_accept(link, hello->number))
         return NULL;
@@ -504,11 +501,6 @@ static void examine(struct ninja_link *link, uint64_t now)
         connect_now(link);
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
 uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
 {
     struct ninja_lifeline *lifeline = link->lifeline;
@@ -525,8 +517,8 @@ uint64_t ninja_lifeline_tick(struct ninja_link *link, uint64_t now)
         examine(link, now);
     if (lifeline->attempt != NULL)
         next = lifeline->attempt_until_ms;
-    next = earlier(next, lifeline->retry_at_ms);
+    next = ninja_earlier(next, lifeline->retry_at_ms);
     if (lifeline->current != NULL && (link->data.head != NULL || link->control.head != NULL))
-        next = earlier(next, lifeline->examine_at_ms);
+        next = ninja_earlier(next, lifeline->examine_at_ms);
     return next;
 }

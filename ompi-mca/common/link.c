@@ -155,8 +155,10 @@ void ninja_link_destroy(struct ninja_link *link)
     /* May still take in frames, and so ask for an acknowledgement. */
     ninja_lifeline_destroy(link);
     ninja_fault_forget(&link->lifeline_path);
-    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
+    for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++) {
         ninja_fault_forget(&link->paths[i]);
+        free(link->paths[i].offer_address);
+    }
     for (at = &core->pump_list; link->in_pump_list && *at != NULL;) {
         if (*at == link) {
             *at = link->next_to_pump;

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -139,14 +140,13 @@ static void set_deadline(struct ninja_path *path, uint64_t milliseconds)
 }
 
 /* A fresh generation begins on `path`. */
-static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce, bool initiator)
+static void begin(struct ninja_path *path, uint32_t generation, uint64_t nonce)
 {
     unsigned open_limit_ms = path->link->core->config.tuning->open_limit_ms;
 
     ninja_fault_forget(path);
     path->generation = generation;
     path->nonce = nonce;
-    path->initiator = initiator;
     path->last_sent = 0;
     path->gets = 0;
     path->marker_owed = false;
@@ -216,7 +216,7 @@ static bool do_offer(struct ninja_path *path)
     if (!both_up(path))
         return false; /* the release that will say so has not come to this link yet */
     (void)!getrandom(&nonce, sizeof(nonce), 0);
-    begin(path, ++link->next_generation, nonce, true);
+    begin(path, ++link->next_generation, nonce);
     rc = path->transport->ops->path_prepare(path, address, &size);
     if (rc != 0) {
         ninja_log(link->core, 1, "fabric %s: no offer to rank %" PRIx64 ": %s", path->fabric->name,
@@ -236,7 +236,7 @@ static bool do_accept(struct ninja_path *path)
     size_t size = 0;
     int rc = -ENODEV;
 
-    begin(path, path->offer.generation, path->offer.nonce, false);
+    begin(path, path->offer.generation, path->offer.nonce);
     if (path->fabric->state == NINJA_FABRIC_UP)
         rc = path->transport->ops->path_prepare(path, address, &size);
     if (rc == 0) {
@@ -460,6 +460,26 @@ static void peer_fabric_down(struct ninja_path *path)
     ninja_path_handle(path, NINJA_PATH_PEER_DOWN);
 }
 
+bool ninja_path_keep_offer(struct ninja_path *path, const struct ninja_path_message *message,
+                           const void *address)
+{
+    void *copy = NULL;
+
+    if (message->address_size > 0) {
+        copy = malloc(message->address_size);
+        if (copy == NULL) {
+            ninja_log(path->link->core, 0, "out of memory for an offer of rank %" PRIx64,
+                      path->link->peer);
+            return false; /* the handshake ends at its limit, and is tried again */
+        }
+        memcpy(copy, address, message->address_size);
+    }
+    free(path->offer_address);
+    path->offer_address = copy;
+    path->offer = *message;
+    return true;
+}
+
 /* A message about `path`; OFFER, ACCEPT: `address` has message->address_size bytes. */
 static void dispatch(struct ninja_path *path, const struct ninja_path_message *message,
                      const void *address)
@@ -475,16 +495,14 @@ static void dispatch(struct ninja_path *path, const struct ninja_path_message *m
         break;
     case NINJA_MESSAGE_OFFER:
         path->peer_up = true;
-        path->offer = *message;
-        memcpy(path->offer_address, address, message->address_size);
-        ninja_path_handle(path, NINJA_PATH_OFFER);
+        if (ninja_path_keep_offer(path, message, address))
+            ninja_path_handle(path, NINJA_PATH_OFFER);
         break;
     case NINJA_MESSAGE_ACCEPT:
         if (!current || path->state == NINJA_PATH_CLOSED)
             break;
-        path->offer = *message;
-        memcpy(path->offer_address, address, message->address_size);
-        ninja_path_handle(path, NINJA_PATH_ACCEPT);
+        if (ninja_path_keep_offer(path, message, address))
+            ninja_path_handle(path, NINJA_PATH_ACCEPT);
         break;
     case NINJA_MESSAGE_REFUSE:
         if (current)

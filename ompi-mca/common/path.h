@@ -138,7 +138,6 @@ struct ninja_path {
     enum ninja_path_state state;
     uint32_t generation;
     uint64_t nonce;
-    bool initiator;
     bool peer_up;    /* the peer has said FABRIC_UP */
     bool wanted;     /* the link has had traffic since the fabric is up; the peer knows */
     bool peer_wants; /* the peer has said so */
@@ -164,7 +163,7 @@ struct ninja_path {
     struct ninja_fault_path *fault; /* of fault injection; NULL: nothing is held back */
 
     struct ninja_path_message offer; /* the last offer received, for DO_ACCEPT and DO_REACCEPT */
-    unsigned char offer_address[NINJA_TRANSPORT_ADDRESS_MAX];
+    void *offer_address;             /* its offer.address_size bytes, from malloc(); NULL: none */
 };
 
 /* Runs the table for `event`. The gate is held. */
@@ -187,6 +186,11 @@ void ninja_path_announce(struct ninja_path *path, bool up, bool answer);
 /* The fabric of `path` is another one from now on: what the peer said of the old one is forgotten.
  */
 void ninja_path_forget_peer(struct ninja_path *path);
+
+/* `message` is the last offer or its acceptance, with the peer's `address`, from now on. Returns
+ * false, and nothing changes, if memory is exhausted. */
+bool ninja_path_keep_offer(struct ninja_path *path, const struct ninja_path_message *message,
+                           const void *address);
 
 /* Our end begins: it has the lower id. */
 bool ninja_path_initiates(const struct ninja_path *path);

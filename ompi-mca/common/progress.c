@@ -230,11 +230,6 @@ int ninja_core_progress(struct ninja_core *core)
 
 /* --- Time ------------------------------------------------------------------------------------ */
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
 static uint64_t tick_path(struct ninja_path *path, uint64_t now)
 {
     if (path->deadline_ms != 0 && now >= path->deadline_ms) {
@@ -267,23 +262,23 @@ int ninja_core_tick(struct ninja_core *core)
 
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
-            next = earlier(next, tick_path(&link->paths[i], now));
+            next = ninja_earlier(next, tick_path(&link->paths[i], now));
         (void)ninja_link_last_used(link, now);
         acknowledge = ninja_link_acknowledge_tick(link, now);
         /* Otherwise the control thread looks soon anyway. */
         if (core->announced)
-            next = earlier(next, acknowledge);
-        next = earlier(next, ninja_lifeline_tick(link, now));
+            next = ninja_earlier(next, acknowledge);
+        next = ninja_earlier(next, ninja_lifeline_tick(link, now));
     }
     for (size_t i = 0; i < core->active_count; i++)
         if (core->active[i]->ops->tick != NULL)
-            next = earlier(next, core->active[i]->ops->tick(core->active[i], now));
+            next = ninja_earlier(next, core->active[i]->ops->tick(core->active[i], now));
     if (core->fault.on)
-        next = earlier(next, ninja_fault_tick(core, now));
-    next = earlier(next, ninja_turns_tick(core, now));
-    next = earlier(next, ninja_fabrics_tick(core, now));
-    next = earlier(next, ninja_quiesce_tick(core, now));
-    next = earlier(next, trim_pool(core, now));
+        next = ninja_earlier(next, ninja_fault_tick(core, now));
+    next = ninja_earlier(next, ninja_turns_tick(core, now));
+    next = ninja_earlier(next, ninja_fabrics_tick(core, now));
+    next = ninja_earlier(next, ninja_quiesce_tick(core, now));
+    next = ninja_earlier(next, trim_pool(core, now));
     core->control_sleeps = next == 0 || next > now + SLEEP_MS;
     if (next == 0)
         return -1;

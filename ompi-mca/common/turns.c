@@ -120,7 +120,7 @@ uint64_t ninja_turns_tick(struct ninja_core *core, uint64_t now)
         if (next_waiting(turns) != NULL && !TAILQ_EMPTY(&turns->taken)) {
             uint64_t overdue = TAILQ_FIRST(&turns->taken)->turn.since_ms + NINJA_TURN_LIMIT_MS;
 
-            next = next == 0 || overdue < next ? overdue : next;
+            next = ninja_earlier(next, overdue);
         }
     }
     return next;

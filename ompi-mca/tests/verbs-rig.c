@@ -66,10 +66,11 @@ void verbs_rig_open_path(void)
                                           .ethernet =
                                               transport->port.link_layer == IBV_LINK_LAYER_ETHERNET,
                                           .instance = VERBS_RIG_PEER_INSTANCE};
+    struct ninja_path_message accept = path->offer;
 
     ninja_path_handle(path, NINJA_PATH_START);
-    memcpy(path->offer_address, &address, sizeof(address));
-    path->offer.address_size = sizeof(address);
+    accept.address_size = sizeof(address);
+    REQUIRE(ninja_path_keep_offer(path, &accept, &address));
     ninja_path_handle(path, NINJA_PATH_ACCEPT);
     ninja_path_handle(path, NINJA_PATH_ECHO);
     REQUIRE(path->state == NINJA_PATH_OPEN);

@@ -101,8 +101,10 @@ static void accept_offer(void)
     const struct verbs_address address = {
         .magic = VERBS_ADDRESS_MAGIC, .queue_pair = 9, .instance = PEER_INSTANCE};
 
-    memcpy(path->offer_address, &address, sizeof(address));
-    path->offer.address_size = sizeof(address);
+    struct ninja_path_message accept = path->offer;
+
+    accept.address_size = sizeof(address);
+    REQUIRE(ninja_path_keep_offer(path, &accept, &address));
     ninja_path_handle(path, NINJA_PATH_ACCEPT);
 }
 

@@ -53,7 +53,7 @@ struct ninja_control {
     int flush_fd;      /* timer: what links have gathered must leave */
     int transports_fd; /* an epoll instance over the event_fd of every transport */
     uint64_t rearm_at_ms;
-    bool dry;              /* events were there, but nothing could be taken */
+    bool dry; /* events were there, but nothing could be taken: the inbox of a link is full */
     uint64_t idle_passes;  /* of the application, when we last looked whether it progresses */
     uint64_t armed_passes; /* of the application, when we last made a pass for it */
     uint64_t look_at_ms;   /* when to look again */
@@ -172,6 +172,7 @@ static void handle_transports(struct ninja_control *control)
         ninja_control_leave(core);
         return;
     }
+    core->inbox_full = false;
     for (unsigned i = 0; i < PASSES_MAX; i++) {
         int n = ninja_core_pass(core);
 
@@ -179,10 +180,9 @@ static void handle_transports(struct ninja_control *control)
         if (n == 0)
             break;
     }
-    /* Readable, but nothing could be taken (memory for undelivered messages is used up): do not
-     * spin. */
-    control->dry = moved == 0;
-    if (control->dry)
+    /* Readable, but nothing was to be taken: do not spin. */
+    control->dry = moved == 0 && core->inbox_full;
+    if (moved == 0)
         wait_for_application(control);
     ninja_control_leave(core);
 }

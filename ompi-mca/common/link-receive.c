@@ -101,8 +101,10 @@ enum ninja_landing ninja_path_landing(struct ninja_path *path,
     struct ninja_path *other;
 
     if (header->type == NINJA_FRAME_DATA && core->control_progress &&
-        link->inbox_bytes > core->config.tuning->inbox_limit)
+        link->inbox_bytes > core->config.tuning->inbox_limit) {
+        core->inbox_full = true;
         return NINJA_LANDING_WAIT;
+    }
     if (header->type != NINJA_FRAME_GET_DATA)
         return NINJA_LANDING_COPY;
     if (is_duplicate(&link->data, header->sequence)) {

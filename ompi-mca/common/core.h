@@ -125,8 +125,7 @@ struct ninja_core {
                                 deliver */
     _Atomic uint64_t passes; /* of progress by the upper layer; the control thread watches it */
     bool in_pass;            /* the upper layer is inside ninja_core_progress() */
-    bool
-        inbox_full; /* a frame has had to wait for the upper layer (the control thread clears it) */
+    bool inbox_full;         /* a frame has had to wait; the control thread clears it */
     unsigned lifeline_quiet; /* passes since the lifeline had something */
     unsigned lifeline_look;  /* it is looked at again when those are so many */
     bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */

@@ -38,6 +38,8 @@ struct fabric_entry {
     char want_pci[16];
     enum fabric_state state;
     uint64_t released_op; /* RELEASED: by which operation */
+    char last_device[64]; /* what its device was called when it was last there, or "" */
+    char withheld[32];    /* its node, that the last release has withheld, or "" */
 };
 
 /* --- Processes (registry.c) ------------------------------------------------------------------- */

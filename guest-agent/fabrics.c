@@ -180,6 +180,8 @@ static void update_fabric(struct agent *agent, struct fabric_entry *fabric)
     const struct rdma_device *device = fabrics_device(agent, fabric);
 
     snprintf(fabric->id.device, sizeof(fabric->id.device), "%s", device ? device->name : "");
+    if (device)
+        snprintf(fabric->last_device, sizeof(fabric->last_device), "%s", device->name);
     if (in_operation(agent, fabric) || fabric->state == FABRIC_RELEASED)
         return;
     if (fabric->state == FABRIC_PRESENT && !device) {

@@ -106,10 +106,11 @@ static void undo_release(struct agent *agent, int error, const char *message, js
 {
     struct fabric_entry *fabric = agent->operation.fabric;
     const struct rdma_device *device = fabrics_device(agent, fabric);
-    int rc = device ? fence_restore(&agent->options.roots, device->uverbs) : 0;
+    const char *uverbs = fabric->withheld[0] ? fabric->withheld : device ? device->uverbs : "";
+    int rc = uverbs[0] ? fence_restore(&agent->options.roots, uverbs) : 0;
 
     if (rc)
-        agent_log("cannot put back %s: %s", device->uverbs, strerror(-rc));
+        agent_log("cannot put back %s: %s", uverbs, strerror(-rc));
     registry_abort(agent);
     fabric->state = device && device->usable ? FABRIC_PRESENT : FABRIC_ABSENT;
     if (fabric->state == FABRIC_PRESENT) {
@@ -151,6 +152,16 @@ static unsigned describe_holders(struct agent *agent, const struct holder_list *
     return count;
 }
 
+static const char not_recognised[] =
+    "none of the RDMA devices here is the fabric's, by its name, MAC or PCI address";
+
+/* Is the fabric's device gone, not only unrecognised? Then nobody holds it. */
+static int has_left(const struct agent *agent, const struct fabric_entry *fabric)
+{
+    return !agent->devices.count || fabric->state == FABRIC_RELEASED ||
+           (fabric->last_device[0] && !devices_find(&agent->devices, fabric->last_device));
+}
+
 /* Looks who holds the device. Returns 1 if nobody does; 0 if the phase must wait or the operation
  * has failed. */
 static int nobody_holds(struct agent *agent, int64_t now, int only_foreign)
@@ -163,8 +174,12 @@ static int nobody_holds(struct agent *agent, int64_t now, int only_foreign)
     unsigned count;
     int rc;
 
-    if (!device)
-        return 1; /* it went away meanwhile */
+    if (!device && has_left(agent, operation->fabric))
+        return 1;
+    if (!device) {
+        undo_release(agent, ENODEV, not_recognised, NULL);
+        return 0;
+    }
     fence_node_path(&agent->options.roots, device->uverbs, path, sizeof(path));
     rc = holders_find(&agent->options.roots, device, path, &list);
     if (rc) {
@@ -339,15 +354,16 @@ static void begin_release(struct agent *agent, uint64_t op, struct fabric_entry 
 
     begin(agent, op, SYMVIRT_RELEASE, fabric, agent->options.release_ms);
     /* A device that is not recognised may be the one: without a look nothing is proved. */
-    if (!device && agent->devices.count && fabric->state != FABRIC_RELEASED) {
-        finish(
-            agent, fabrics_told_apart(fabric) ? ENODEV : EINVAL,
-            fabrics_told_apart(fabric)
-                ? "none of the RDMA devices here is the fabric's, by its name, MAC or PCI address"
-                : "there are several devices: say which one belongs to the fabric",
-            NULL);
+    if (!device && !has_left(agent, fabric)) {
+        finish(agent, fabrics_told_apart(fabric) ? ENODEV : EINVAL,
+               fabrics_told_apart(fabric)
+                   ? not_recognised
+                   : "there are several devices or fabrics: say which device is this fabric's",
+               NULL);
         return;
     }
+    if (device)
+        snprintf(fabric->withheld, sizeof(fabric->withheld), "%s", device->uverbs);
     limit = symvirt_now_ms() + HOLDER_GRACE_MS;
     if (limit < agent->started + REGISTER_GRACE_MS)
         limit = agent->started + REGISTER_GRACE_MS;

@@ -261,9 +261,13 @@ void ninja_core_destroy(struct ninja_core *core)
     ninja_gate_destroy(&core->gate);
     if (core->config.registration_limit > 0)
         ninja_released_end();
-    /* A transport whose device does not let go still has a thread that may speak of the core. */
-    if (!is_stuck(core))
+    if (!is_stuck(core)) {
         free_core(core);
+        return;
+    }
+    /* A thread that waits for a device may still speak of the core; the component that has the
+     * tuning is unloaded. */
+    core->config.tuning = &default_tuning;
 }
 
 /* --- Memory

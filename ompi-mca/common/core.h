@@ -128,7 +128,8 @@ struct ninja_core {
     bool inbox_full;         /* a frame has had to wait; the control thread clears it */
     unsigned lifeline_quiet; /* passes since the lifeline had something */
     unsigned lifeline_look;  /* it is looked at again when those are so many */
-    bool control_sleeps; /* the control thread has no deadline: wake it for frames that are sent */
+    bool control_sleeps;     /* the control thread has no deadline soon: wake it for frames that are
+                                sent */
     bool announced;  /* the control thread waits for the event_fd of transports: they must tell of
                         all  that arrives */
     bool can_gather; /* the control thread runs: it sends what was gathered if nobody else does */

@@ -452,10 +452,18 @@ void ninja_lifeline_renew_all(struct ninja_core *core)
 {
     uint64_t now = ninja_now_ms();
 
-    for (struct ninja_link *link = core->links; link != NULL; link = link->next)
-        if (ninja_tcp_stream_established(link->lifeline->current) &&
-            now - link->lifeline->adopted_at_ms >= RENEW_AGE_MS)
+    for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
+        struct ninja_lifeline *lifeline = link->lifeline;
+
+        if (ninja_tcp_stream_established(lifeline->current) &&
+            now - lifeline->adopted_at_ms >= RENEW_AGE_MS) {
             connect_now(link);
+        } else if (lifeline->current == NULL && lifeline->retry_at_ms != 0) {
+            /* What failed before may go now. */
+            lifeline->retry_ms = RETRY_FIRST_MS;
+            connect_now(link);
+        }
+    }
 }
 
 /*

@@ -15,7 +15,7 @@
  * after n / LIFELINE_SHARE of them, LIFELINE_PASSES at most: a look costs a system call. */
 #define LIFELINE_SHARE  8
 #define LIFELINE_PASSES 1024
-/* Who sends while the control thread sleeps for longer wakes it: what is due after sending is
+/* Who begins to send while the control thread sleeps for longer wakes it: what is due then is
  * sooner. */
 #define SLEEP_MS 50
 /* Memory for frames that was not needed for so long goes back to the system. */
@@ -259,6 +259,7 @@ int ninja_core_tick(struct ninja_core *core)
 {
     uint64_t now = ninja_now_ms();
     uint64_t next = 0, acknowledge;
+    bool waiting = false; /* frames for acknowledgements, so that a deadline is set */
 
     for (struct ninja_link *link = core->links; link != NULL; link = link->next) {
         for (unsigned i = 0; i < NINJA_FABRICS_MAX; i++)
@@ -269,6 +270,7 @@ int ninja_core_tick(struct ninja_core *core)
         if (core->announced)
             next = ninja_earlier(next, acknowledge);
         next = ninja_earlier(next, ninja_lifeline_tick(link, now));
+        waiting |= link->data.head != NULL || link->control.head != NULL;
     }
     for (size_t i = 0; i < core->active_count; i++)
         if (core->active[i]->ops->tick != NULL)
@@ -279,7 +281,7 @@ int ninja_core_tick(struct ninja_core *core)
     next = ninja_earlier(next, ninja_fabrics_tick(core, now));
     next = ninja_earlier(next, ninja_quiesce_tick(core, now));
     next = ninja_earlier(next, trim_pool(core, now));
-    core->control_sleeps = next == 0 || next > now + SLEEP_MS;
+    core->control_sleeps = next == 0 || (!waiting && next > now + SLEEP_MS);
     if (next == 0)
         return -1;
     now = ninja_now_ms();

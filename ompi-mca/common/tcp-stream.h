@@ -37,8 +37,8 @@ struct ninja_tcp_stream {
     bool finishing;    /* nothing more is sent */
     unsigned moved;    /* frames and writes, for progress() to count */
     uint64_t since_ms; /* of the connection's beginning */
-    uint64_t
-        examined; /* what the link's peer had acknowledged at the last look (ninja_tcp_end_vain) */
+    uint64_t examined; /* ninja_tcp_end_vain(): what was acknowledged at the last look */
+    uint64_t well_ms;  /* when it last looked well */
 
     struct ninja_tcp_greeting greeting; /* ours to be sent, or the peer's as it arrives */
     size_t greeting_have;

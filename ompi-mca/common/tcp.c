@@ -24,9 +24,10 @@ static const char greeting_magic[8] = {'N', 'I', 'N', 'J', 'A', 0, 1, 0};
 #define HOT_PASSES 16
 /* An accepted connection that does not say hello by then is closed. */
 #define HELLO_LIMIT_MS 5000
-/* So many retransmissions in a row in vain: 1 to 6 s, by how much is under way. Packets of a
- * crowded network are not lost that often. */
+/* So many retransmissions in a row in vain, for so long at least: packets of a crowded network are
+ * not lost that often, and a VM that moves is stopped for less. */
 #define VAIN_RETRANSMITS 5
+#define VAIN_MS          3000
 /* How often a connection is examined on which nothing was acknowledged since the last time. */
 #define EXAMINE_MS 500
 
@@ -444,17 +445,20 @@ void ninja_tcp_tick(struct ninja_tcp *tcp, uint64_t now)
 }
 
 /* Has nothing been acknowledged for long? A link that gets acknowledgements costs nothing here. */
-static bool is_vain(struct ninja_tcp_stream *stream)
+static bool is_vain(struct ninja_tcp_stream *stream, uint64_t now)
 {
     const struct ninja_link *link = stream->path->link;
-    bool advanced = stream->examined != link->data.acknowledged;
-    struct ninja_tcp_trouble trouble;
+    bool well = stream->examined != link->data.acknowledged || stream->well_ms == 0;
+    struct ninja_tcp_trouble trouble = {.retransmits = 0};
 
     stream->examined = link->data.acknowledged;
-    if (advanced)
-        return false;
-    ninja_tcp_stream_trouble(stream, &trouble);
-    return trouble.unacknowledged > 0 && trouble.retransmits >= VAIN_RETRANSMITS;
+    if (!well) {
+        ninja_tcp_stream_trouble(stream, &trouble);
+        well = trouble.unacknowledged == 0 || trouble.retransmits == 0;
+    }
+    if (well)
+        stream->well_ms = now;
+    return !well && trouble.retransmits >= VAIN_RETRANSMITS && now - stream->well_ms >= VAIN_MS;
 }
 
 uint64_t ninja_tcp_end_vain(struct ninja_tcp *tcp, uint64_t now)
@@ -469,7 +473,7 @@ uint64_t ninja_tcp_end_vain(struct ninja_tcp *tcp, uint64_t now)
 
         if (stream->state == NINJA_TCP_ESTABLISHED && stream->path->link->data.head != NULL) {
             busy = true;
-            if (is_vain(stream))
+            if (is_vain(stream, now))
                 break_stream(stream, -ETIMEDOUT);
         }
         if (next != NULL && next->state == NINJA_TCP_DEAD)

@@ -198,10 +198,11 @@ struct verbs_path {
     struct verbs_path *next_task;
     unsigned tasks; /* enum verbs_task; not 0: in the transport's list of tasks */
     struct verbs_transport *transport;
-    struct ninja_path *path;   /* NULL: it was forgotten, and the reaper has what is left */
-    struct ibv_qp *queue_pair; /* CLOSING: the reaper's */
-    uint32_t number;           /* of the queue pair */
-    uint32_t inline_size;      /* what the queue pair takes with a request */
+    struct ninja_path *path;           /* NULL: it was forgotten, and the reaper has what is left */
+    struct ninja_fabric *forgotten_of; /* then: whose path it was */
+    struct ibv_qp *queue_pair;         /* CLOSING: the reaper's */
+    uint32_t number;                   /* of the queue pair */
+    uint32_t inline_size;              /* what the queue pair takes with a request */
     uint32_t first_packet;
     enum verbs_path_state state;
     struct verbs_operation *operations;

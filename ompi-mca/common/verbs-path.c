@@ -98,7 +98,9 @@ void verbs_path_forget(struct ninja_path *path)
     if (verbs_device_may_be_going(vp->transport)) {
         vp->state = VERBS_PATH_CLOSING;
         vp->path = NULL;
-        vp->stopped = true; /* it has never run */
+        vp->forgotten_of = path->fabric;
+        path->fabric->open_paths++; /* the device is not free before this one has ended */
+        vp->stopped = true;         /* it has never run */
         verbs_reaper_take(vp);
         return;
     }
@@ -148,14 +150,18 @@ static void add_task(struct verbs_path *vp, enum verbs_task task)
 static void finish_closing(struct verbs_path *vp)
 {
     struct ninja_path *path = vp->path;
+    struct ninja_fabric *forgotten_of = vp->forgotten_of;
 
     verbs_sends_drop(vp);
     verbs_receive_drop(vp);
     /* Whoever waits for the buffers of this path has another pass. */
     vp->transport->handled += vp->transport->starved;
     free(vp);
-    if (path == NULL)
-        return; /* it was forgotten */
+    if (forgotten_of != NULL) {
+        forgotten_of->open_paths--;
+        ninja_core_wake_control(forgotten_of->core);
+        return;
+    }
     path->transport_data = NULL;
     ninja_path_closed(path);
 }

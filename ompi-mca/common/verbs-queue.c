@@ -203,14 +203,16 @@ int verbs_gid_choose(struct verbs_transport *transport, char *why, size_t why_si
 
 int verbs_port_renew(struct verbs_transport *transport)
 {
+    struct ibv_port_attr port;
     char why[160];
     int rc;
 
     if (!transport->port_changed)
         return 0;
-    rc = ibv_query_port(transport->context, (uint8_t)transport->device.port, &transport->port);
+    rc = ibv_query_port(transport->context, (uint8_t)transport->device.port, &port);
     if (rc != 0)
         return -rc;
+    transport->port = port;
     rc = verbs_gid_choose(transport, why, sizeof(why));
     if (rc != 0) {
         ninja_log(transport->base.core, 1, "%s", why);

@@ -4,7 +4,6 @@
  * SPDX-License-Identifier: BSD-3-Clause
  */
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -36,7 +35,7 @@ static void *run(void *argument)
     struct verbs_reaper *reaper = argument;
 
     pthread_mutex_lock(&reaper->lock);
-    while (!reaper->end || reaper->waiting != NULL) {
+    while (!reaper->end) {
         struct verbs_path *vp = reaper->waiting;
 
         if (vp == NULL) {
@@ -94,21 +93,12 @@ void verbs_reaper_init(struct verbs_reaper *reaper)
 
 void verbs_reaper_destroy(struct verbs_reaper *reaper)
 {
-    struct verbs_path *vp;
-
     if (reaper->runs) {
         pthread_mutex_lock(&reaper->lock);
         reaper->end = true;
         pthread_cond_signal(&reaper->changed);
         pthread_mutex_unlock(&reaper->lock);
         pthread_join(reaper->thread, NULL);
-    }
-    /* Whose paths were forgotten; all others are closed by now. */
-    for (vp = atomic_exchange(&reaper->done, NULL); vp != NULL;) {
-        struct verbs_path *next = vp->next_task;
-
-        free(vp);
-        vp = next;
     }
     pthread_cond_destroy(&reaper->changed);
     pthread_mutex_destroy(&reaper->lock);

@@ -155,17 +155,17 @@ static void call_ends_at_its_limit(void **state)
 
 static void release_that_joins_has_the_limit_begin_anew(void **state)
 {
-    begin_call(200);
+    begin_call(1000);
     tick_until(NINJA_QUIESCE_RELEASING);
     close_fabric();
     tick_until(NINJA_QUIESCE_RELEASED);
     rig->fabric->state = NINJA_FABRIC_RELEASING;
     assert_false(ask_release());
     assert_int_equal(state_now(), NINJA_QUIESCE_RELEASING);
-    (void)poll(NULL, 0, 250);
+    (void)poll(NULL, 0, 1200);
     close_fabric();
     tick_until(NINJA_QUIESCE_RELEASED);
-    (void)poll(NULL, 0, 50);
+    (void)poll(NULL, 0, 200);
     assert_int_equal(state_now(), NINJA_QUIESCE_RELEASED);
     assert_int_equal(end_call(), 0);
     assert_non_null(strstr(caller.why, "in time"));

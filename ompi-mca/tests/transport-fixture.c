@@ -146,6 +146,10 @@ void ninja_path_failed(struct ninja_path *path, int error, const char *why)
     path->transport->ops->path_close(path);
 }
 
+void ninja_core_wake_control(struct ninja_core *core)
+{
+}
+
 void ninja_transport_lost(struct ninja_transport *transport, const char *why)
 {
     printf("# end %u: device lost: %s\n", (unsigned)transport->core->id, why);

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 . "$(dirname "$0")/job-common.sh"
 job_lab_up
-mac=$(hca_mac node1)
+mac=${vm_mac[node1]}
 announce node1 && announce node2 || fail "the agents do not answer"
 job_start 1
 check "the job is on verbs" until_true 90 links_are_on ib0

@@ -14,14 +14,16 @@ output_limit=130
 observer_tcp=10.88.0.1:7511
 
 # silent_job_start NAME OBSERVER OPTION...: a job of two ranks that outlives the ssh session from which it is started;
-# its ranks also say every 2 s, through mpirun, that they are there.
+# its ranks also say every 2 s, through mpirun, that they are there. Daemons of two jobs that make one and the same
+# session directory at once may fail.
 silent_job_start() {
     local name=$1 observer=$2
     shift 2
     "$lab" ssh node1 "cat >/root/$name.sh && chmod 755 /root/$name.sh; setsid /root/$name.sh >/root/$name.log 2>&1 \
         </dev/null & sleep 1" <<END
 #!/bin/sh
-mpirun --am ninja --map-by node -n 2 --host node1,node2 --mca mpi_yield_when_idle 1 --mca btl_ninja_verbose 1 $* \
+mpirun --am ninja --map-by node -n 2 --host node1,node2 --mca mpi_yield_when_idle 1 --mca btl_ninja_verbose 1 \
+    --mca orte_tmpdir_base /tmp/session-$name $* \
     sh -c 'pid=\$\$; while kill -0 \$pid 2>/dev/null; do echo "rank on \$(hostname)"; sleep 2; done & exec "\$@"' sh \
     ninja-soak --duration 0 --max-size 64K --rate 10 --observer $observer --json /root/$name.json
 echo "mpirun ended with \$?"
@@ -124,7 +126,8 @@ until_true 180 links_are_on ib0 || {
     for vm in node1 node2; do status "$vm"; done
     fail "the first job is not on verbs: $("$lab" ssh node1 'cat /root/verbs.log; ls -l /root; ls -R /tmp')"
 }
-check "the second job has begun" until_true 90 verified_more "$observer_tcp" 20
+until_true 90 verified_more "$observer_tcp" 20 ||
+    fail "the second job has not begun: $("$lab" ssh node1 'tail -n 40 /root/tcp.log; ls -R /tmp/ranks-tcp; ps -eo pid,stat,wchan:20,time,args | grep -E "mpirun|orted|soak"; ss -tnp')"
 for item in $silences; do
     silence "${item%:*}" "${item#*:}"
 done

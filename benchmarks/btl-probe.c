@@ -27,7 +27,7 @@ static const char usage[] =
     "                         transports that are opened by and by are there\n"
     "  --turns FILE:JOB:JOBS  FILE (4 zero bytes) is shared by JOBS such jobs, of which this is\n"
     "                         number JOB (from 0): they measure each point one after the\n"
-    "                         other, while the others sleep\n";
+    "                         other, while the others sleep; each machine has its FILE\n";
 
 struct options {
     double seconds, warm_up_seconds;
@@ -196,10 +196,10 @@ static void begin_turn(struct turns *turns)
 }
 
 /* The point is measured, in all ranks: the next job may go on. */
-static void end_turn(struct turns *turns, int rank)
+static void end_turn(struct turns *turns)
 {
     MPI_Barrier(MPI_COMM_WORLD);
-    turns_end(turns, rank == 0);
+    turns_end(turns);
 }
 
 /* Sends small messages between all ranks for so long. */
@@ -282,29 +282,35 @@ int main(int argc, char **argv)
         return 2;
     }
     memset(data, 0, room + 1);
+    /* No job measures while another is starting. */
+    begin_turn(&turns);
     warm_up(rank, data, options.warm_up_seconds);
+    end_turn(&turns);
     /* Latency first: many messages under way leave the sockets with other windows. */
     for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes; i++) {
         if (sizes[i] < min || sizes[i] > max)
             continue;
         begin_turn(&turns);
         measure_latency(rank, data, sizes[i], options.seconds);
-        end_turn(&turns, rank);
+        end_turn(&turns);
     }
     for (i = 0; ranks == 2 && i < sizeof sizes / sizeof *sizes; i++) {
         if (sizes[i] < min || sizes[i] > max)
             continue;
         begin_turn(&turns);
         measure_windows(rank, data, sizes[i], options.seconds);
-        end_turn(&turns, rank);
+        end_turn(&turns);
     }
     for (i = 0; i < sizeof collective_sizes / sizeof *collective_sizes; i++) {
         if (collective_sizes[i] < min || collective_sizes[i] > max)
             continue;
         begin_turn(&turns);
         collectives(rank, ranks, data, collective_sizes[i], options.seconds);
-        end_turn(&turns, rank);
+        end_turn(&turns);
     }
+    /* Nor while another ends. */
+    begin_turn(&turns);
+    end_turn(&turns);
     turns_close(&turns);
     free(data);
     MPI_Finalize();

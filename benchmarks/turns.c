@@ -43,24 +43,27 @@ int turns_open(struct turns *turns, const char *path, int job, int jobs)
 bool turns_begin(struct turns *turns)
 {
     const struct timespec limit = {.tv_sec = LIMIT_SECONDS};
-    uint32_t ours = turns->step * turns->jobs + (turns->job + turns->step) % turns->jobs;
     uint32_t now;
 
+    turns->ours = turns->step * turns->jobs + (turns->job + turns->step) % turns->jobs;
     turns->step++;
     if (turns->now == NULL)
         return true;
-    while ((now = __atomic_load_n(turns->now, __ATOMIC_ACQUIRE)) != ours)
+    while ((now = __atomic_load_n(turns->now, __ATOMIC_ACQUIRE)) != turns->ours)
         if (syscall(SYS_futex, turns->now, FUTEX_WAIT, now, &limit, NULL, 0) != 0 &&
             errno == ETIMEDOUT)
             return false;
     return true;
 }
 
-void turns_end(struct turns *turns, bool pass_on)
+void turns_end(struct turns *turns)
 {
-    if (turns->now == NULL || !pass_on)
+    uint32_t ours = turns->ours;
+
+    /* The first of our processes here passes the turn on. */
+    if (turns->now == NULL || !__atomic_compare_exchange_n(turns->now, &ours, ours + 1, false,
+                                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         return;
-    __atomic_add_fetch(turns->now, 1, __ATOMIC_RELEASE);
     (void)syscall(SYS_futex, turns->now, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 

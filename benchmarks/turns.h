@@ -1,5 +1,5 @@
 /*
- * Turns: several jobs on one machine do one piece of work each, by turns, and sleep while it is
+ * Turns: several jobs on the same machines do one piece of work each, by turns, and sleep while it is
  * another's.
  *
  * SPDX-License-Identifier: BSD-3-Clause
@@ -15,11 +15,13 @@ struct turns {
     uint32_t job;  /* our number */
     uint32_t jobs;
     uint32_t step; /* pieces of work that are behind us */
+    uint32_t ours; /* our last turn */
 };
 
 /*
  * Takes part, as job number `job` of `jobs`, in the turns that the file `path` of 4 zero bytes
- * stands for. Each process of a job calls this. NULL: there is no other job. Returns 0 or -1 with
+ * stands for. Each process of a job calls this. Processes on another machine have such a file of
+ * their own there: all of these count alike. NULL: there is no other job. Returns 0 or -1 with
  * errno.
  */
 int turns_open(struct turns *turns, const char *path, int job, int jobs);
@@ -28,8 +30,9 @@ int turns_open(struct turns *turns, const char *path, int job, int jobs);
  * Returns false if nothing moves for two minutes. */
 bool turns_begin(struct turns *turns);
 
-/* Our piece of work is done; the next job goes on once one process of ours has said `pass_on`. */
-void turns_end(struct turns *turns, bool pass_on);
+/* The piece of work is done, in all processes of our job; each of them calls this, and the next job
+ * goes on with the first. */
+void turns_end(struct turns *turns);
 
 void turns_close(struct turns *turns);
 

@@ -51,6 +51,14 @@ wait_for() {
     return $status
 }
 
+# Has the guests get what another build tree ($1) installs as well, in /opt/before.
+guests_payload_before() {
+    local component
+    wait_for make -s -C "$1" install DESTDIR="$work/payload/opt/before" >"$work/install.log" 2>&1 || fail "make install failed in $1"
+    component=$(find "$work/payload/opt/before" -name mca_btl_ninja.so)
+    guests_before_components=$(dirname "${component#"$work/payload"}")
+}
+
 # Brings up node1 and node2 with what the build tree installs, and its benchmarks named as arguments.
 guests_up() {
     local name

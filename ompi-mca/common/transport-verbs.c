@@ -82,7 +82,9 @@ unsigned verbs_poll(struct verbs_transport *transport, unsigned limit)
                 verbs_operation_done((struct verbs_operation *)(uintptr_t)completions[i].wr_id,
                                      completions[i].status);
         }
-        verbs_receives_post(transport);
+        /* Not while the application waits for what has just arrived, unless there are many. */
+        if (count <= 0 || transport->repost_count >= BATCH)
+            verbs_receives_post(transport);
         if (count > 0)
             handled += (unsigned)count;
     } while (count == BATCH && handled < limit);

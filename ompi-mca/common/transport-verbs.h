@@ -276,6 +276,7 @@ struct verbs_transport {
     unsigned receive_count, send_count;
     struct verbs_receive_slot *slots;
     struct ibv_recv_wr *repost, **repost_end; /* to be posted again */
+    unsigned repost_count;
     int *free_sends;                          /* a stack of indices */
     unsigned free_send_count;
 

@@ -33,6 +33,7 @@ void verbs_receive_again(struct verbs_transport *transport, unsigned index)
     request->next = NULL;
     *transport->repost_end = request;
     transport->repost_end = &request->next;
+    transport->repost_count++;
 }
 
 void verbs_receives_post(struct verbs_transport *transport)
@@ -45,6 +46,7 @@ void verbs_receives_post(struct verbs_transport *transport)
     (void)ibv_post_srq_recv(transport->receives, transport->repost, &bad);
     transport->repost = NULL;
     transport->repost_end = &transport->repost;
+    transport->repost_count = 0;
 }
 
 static void fill_slot(struct verbs_transport *transport, unsigned index)

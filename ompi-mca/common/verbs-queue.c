@@ -13,12 +13,13 @@
 #include "transport-verbs.h"
 
 /*
- * A packet that is not acknowledged is sent again after 4.096 us * 2^RETRY_TIME (268 ms), and the
- * path fails after RETRIES of these: some 2 s, in which the lifeline would long have done the work.
- * 7 retries mean "for ever" to soft-RoCE.
+ * A packet that is not acknowledged is sent again after 4.096 us * 2^RETRY_TIME (1.07 s), and the
+ * path fails after RETRIES of these: some 4 s, in which the lifeline would long have done the work.
+ * Not sooner: an RDMA READ that waits behind another on a slow device is taken for lost, and all of
+ * it is sent again. 7 retries mean "for ever" to soft-RoCE.
  */
-#define RETRY_TIME 16
-#define RETRIES    6
+#define RETRY_TIME 18
+#define RETRIES    3
 
 /* A receiver without buffers is asked again after 0.64 ms, for ever: it may be stopped. */
 #define NO_BUFFER_TIME    12

@@ -1,6 +1,6 @@
 /*
- * Turns: several jobs on the same machines do one piece of work each, by turns, and sleep while it is
- * another's.
+ * Turns: several jobs on the same machines do one piece of work each, by turns, and sleep while it
+ * is another's.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */

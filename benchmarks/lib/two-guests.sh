@@ -5,6 +5,7 @@
 program=${0##*/}
 child_pid=''    # what wait_for runs
 observer_pid='' # what else to end
+probes=()       # jobs that run in the guests, by the pid of their ssh: to end as well
 
 # Makes a lab of our own and $work for files, and sees to it that nothing of them is left.
 guests_prepare() {
@@ -28,6 +29,7 @@ finish() {
         kill -KILL "$child_pid" 2>/dev/null
     fi
     [ -z "$observer_pid" ] || kill "$observer_pid" 2>/dev/null
+    [ ${#probes[@]} = 0 ] || kill "${!probes[@]}" 2>/dev/null
     timeout 90 "$lab" down || status=1
     rm -rf "$work"
     exit "$status"
@@ -56,6 +58,7 @@ guests_payload_before() {
     local component
     wait_for make -s -C "$1" install DESTDIR="$work/payload/opt/before" >"$work/install.log" 2>&1 || fail "make install failed in $1"
     component=$(find "$work/payload/opt/before" -name mca_btl_ninja.so)
+    [ -n "$component" ] || fail "$1 installs no btl/ninja"
     guests_before_components=$(dirname "${component#"$work/payload"}")
 }
 

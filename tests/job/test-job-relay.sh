@@ -14,7 +14,7 @@ latency() {
 }
 
 quick=$(latency)
-netns_delay 40
+netns_relay_command delay 40
 slow=$(latency)
 echo "latency: $quick us, with a delay of 40 ms: $slow us"
 [ "$quick" -lt 20000 ] || netns_fail "the relay is slow by itself"

@@ -1,7 +1,10 @@
 /* Carries frames between two interfaces with a delay that can be changed at any time: a fabric on
  * which data is long under way. SPDX-License-Identifier: BSD-3-Clause
  *
- * usage: fabric-relay INTERFACE INTERFACE; commands on standard input: "delay MS"; ends at its end.
+ * usage: fabric-relay INTERFACE INTERFACE; ends at the end of standard input, which has commands:
+ *   delay MS    a frame comes out so long after it went in
+ *   rate MBITS  so fast at most, both ways together: the rest waits here; 0 is no limit
+ *   hold        nothing comes out until the next command
  * (A kernel with netem would need no such program; many test machines have none.)
  */
 #include "config.h"
@@ -37,6 +40,8 @@ struct frame {
 static struct frame *first, **last = &first;
 static size_t queued_bytes;
 static uint64_t delay_ns, last_due_ns, dropped;
+static double byte_ns; /* how long a byte takes */
+static bool held;
 
 static uint64_t clock_ns(void)
 {
@@ -82,6 +87,7 @@ static void port_receive(int in, int out)
         frame->due_ns = clock_ns() + delay_ns;
         if (frame->due_ns < last_due_ns)
             frame->due_ns = last_due_ns;
+        frame->due_ns += (uint64_t)((double)size * byte_ns);
         last_due_ns = frame->due_ns;
         frame->next = NULL;
         frame->out = out;
@@ -98,7 +104,7 @@ static void frames_send(uint64_t now)
 {
     struct frame *frame;
 
-    while ((frame = first) && frame->due_ns <= now) {
+    while (!held && (frame = first) && frame->due_ns <= now) {
         if (send(frame->out, frame->data, frame->size, MSG_DONTWAIT) < 0)
             dropped++;
         queued_bytes -= frame->size;
@@ -119,8 +125,13 @@ static bool commands_read(void)
     if (size <= 0)
         return size < 0 && errno == EINTR;
     text[size] = '\0';
+    held = strcmp(text, "hold\n") == 0;
+    if (held)
+        return true;
     if (sscanf(text, "delay %lf", &value) == 1 && value >= 0 && value < 60000)
         delay_ns = (uint64_t)(value * 1e6);
+    else if (sscanf(text, "rate %lf", &value) == 1 && value >= 0)
+        byte_ns = value > 0 ? 8000 / value : 0;
     else
         fprintf(stderr, "fabric-relay: unknown command: %s", text);
     return true;
@@ -142,7 +153,7 @@ int main(int argc, char **argv)
     for (;;) {
         now = clock_ns();
         frames_send(now);
-        left = first ? first->due_ns - now : 3600000000000u;
+        left = first && !held ? first->due_ns - now : 3600000000000u;
         wait = (struct timespec){(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
         if (ppoll(fds, 3, &wait, NULL) < 0 && errno != EINTR)
             return 1;

@@ -339,9 +339,9 @@ netns_relay_start() {
     exec {netns_relay}>"$netns_dir/relay"
 }
 
-# Delays all frames on the relay by $1 milliseconds from now on.
-netns_delay() {
-    echo "delay $1" >&"$netns_relay"
+# Gives the relay a command: delay MS, rate MBITS, hold.
+netns_relay_command() {
+    echo "$*" >&"$netns_relay"
 }
 
 # True once the observer has heard of more than $1 verified messages.

@@ -131,11 +131,9 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
         core->fabrics[i].core = core;
     for (unsigned i = 0; i < 2; i++)
         ninja_turns_init(&core->turns[i]);
-    rc = ninja_gate_init(&core->gate, config->threads);
-    if (rc != 0) {
-        snprintf(why, why_size, "this kernel has no membarrier(2): %s", strerror(-rc));
-        goto no_gate;
-    }
+    ninja_gate_init(&core->gate, config->threads);
+    if (core->gate.fence)
+        ninja_log(core, 2, "membarrier(2) is not to be had: each call costs a fence more");
     if (getrandom(&core->nonce, sizeof(core->nonce), 0) != (ssize_t)sizeof(core->nonce)) {
         rc = -EIO;
         goto no_control;
@@ -172,7 +170,6 @@ no_quiesce:
         ninja_released_end();
 no_control:
     ninja_gate_destroy(&core->gate);
-no_gate:
     free_core(core);
     return rc;
 }

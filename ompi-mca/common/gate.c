@@ -5,33 +5,29 @@
  */
 #include "gate.h"
 
-#include <errno.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int membarrier(int command)
+static bool membarrier(int command)
 {
-    return syscall(SYS_membarrier, command, 0, 0) == 0 ? 0 : -errno;
+    return syscall(SYS_membarrier, command, 0, 0) == 0;
 }
 
-int ninja_gate_init(struct ninja_gate *gate, bool threads)
+void ninja_gate_init(struct ninja_gate *gate, bool threads)
 {
     pthread_mutexattr_t attributes;
-    int rc = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 
-    if (rc != 0)
-        return rc;
     atomic_init(&gate->inside, 0);
     atomic_init(&gate->wanted, 0);
+    gate->fence = !membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     gate->threads = threads;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&gate->mutex, &attributes);
     pthread_mutexattr_destroy(&attributes);
     pthread_mutex_init(&gate->control, NULL);
-    return 0;
 }
 
 void ninja_gate_destroy(struct ninja_gate *gate)
@@ -40,14 +36,23 @@ void ninja_gate_destroy(struct ninja_gate *gate)
     pthread_mutex_destroy(&gate->control);
 }
 
+/* After this, either the application sees `wanted`, or we see that it is inside. */
+static void order(const struct ninja_gate *gate)
+{
+    if (gate->fence)
+        atomic_thread_fence(memory_order_seq_cst);
+    else if (!membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+        usleep(1000); /* short of memory, or forbidden since: no processor keeps a store back so
+                         long */
+}
+
 void ninja_gate_take(struct ninja_gate *gate)
 {
     unsigned inside;
 
     pthread_mutex_lock(&gate->control);
     atomic_store_explicit(&gate->wanted, 1, memory_order_seq_cst);
-    /* After this, either the application sees `wanted`, or we see that it is inside. */
-    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    order(gate);
     /*
      * It leaves after one pass, and then sees `wanted`. On a single processor it can only do so
      * while we sleep, and each look before that would take the processor from it.

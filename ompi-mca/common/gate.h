@@ -4,7 +4,9 @@
  * One application thread (or several, one after the other, when `threads` was asked for) and one
  * control thread share the core. The application's way in is a plain store and a load; the control
  * thread, which comes seldom, makes them visible with membarrier(2) and sleeps until the
- * application is out. The application may enter again while it is inside (callbacks do).
+ * application is out. Where that is not to be had (a kernel before 4.14, a container that forbids
+ * it), the application has a fence between the two, some 5 ns. The application may enter again
+ * while it is inside (callbacks do).
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -18,14 +20,14 @@
 struct ninja_gate {
     atomic_uint inside;      /* depth of the application thread inside; written by it only */
     atomic_uint wanted;      /* the control thread has or wants the gate */
+    bool fence;              /* there is no membarrier(2) */
     bool threads;            /* several application threads: they share `mutex` */
     pthread_mutex_t mutex;   /* recursive; application threads among themselves */
     pthread_mutex_t control; /* held by the control thread while it is inside */
 };
 
-/* Prepares `gate`. Returns 0, or a negative errno when the kernel has no private expedited
- * membarrier. */
-int ninja_gate_init(struct ninja_gate *gate, bool threads);
+/* Prepares `gate` for one application thread or for several `threads`. */
+void ninja_gate_init(struct ninja_gate *gate, bool threads);
 void ninja_gate_destroy(struct ninja_gate *gate);
 
 /* The control thread's way in and out; waits at most for one pass of the application. */
@@ -38,6 +40,16 @@ void ninja_gate_wait(struct ninja_gate *gate);
 /* The slow half of ninja_gate_leave(): the control thread may sleep until we are out. */
 void ninja_gate_wake(struct ninja_gate *gate);
 
+/* Between the store of `inside` and the load of `wanted`. Their order on the processor is the
+ * business of membarrier(2), where there is one. */
+static inline void ninja_gate_order(const struct ninja_gate *gate)
+{
+    if (gate->fence)
+        atomic_thread_fence(memory_order_seq_cst);
+    else
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* An application thread's way in. */
 static inline void ninja_gate_enter(struct ninja_gate *gate)
 {
@@ -46,8 +58,7 @@ static inline void ninja_gate_enter(struct ninja_gate *gate)
     unsigned depth = atomic_load_explicit(&gate->inside, memory_order_relaxed);
 
     atomic_store_explicit(&gate->inside, depth + 1, memory_order_relaxed);
-    /* The processor's order of this store and the next load is the business of membarrier(2). */
-    atomic_signal_fence(memory_order_seq_cst);
+    ninja_gate_order(gate);
     if (depth == 0 && atomic_load_explicit(&gate->wanted, memory_order_acquire) != 0)
         ninja_gate_wait(gate);
 }
@@ -58,7 +69,7 @@ static inline void ninja_gate_leave(struct ninja_gate *gate)
     unsigned depth = atomic_load_explicit(&gate->inside, memory_order_relaxed);
 
     atomic_store_explicit(&gate->inside, depth - 1, memory_order_release);
-    atomic_signal_fence(memory_order_seq_cst);
+    ninja_gate_order(gate);
     if (depth == 1 && atomic_load_explicit(&gate->wanted, memory_order_relaxed) != 0)
         ninja_gate_wake(gate);
     if (gate->threads)

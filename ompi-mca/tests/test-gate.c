@@ -3,12 +3,17 @@
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,6 +27,7 @@ static volatile uint64_t shared;
 static volatile uint64_t collisions;
 static atomic_bool stop;
 static uint64_t control_turns;
+static bool forbidden; /* membarrier(2), from now on */
 
 static void touch(void)
 {
@@ -68,7 +74,8 @@ static void run(unsigned threads)
     shared = 0;
     control_turns = 0;
     atomic_store(&stop, false);
-    assert_int_equal(ninja_gate_init(&gate, threads > 1), 0);
+    ninja_gate_init(&gate, threads > 1);
+    assert_int_equal(gate.fence, forbidden);
     pthread_create(&control_thread, NULL, control, NULL);
     for (unsigned i = 0; i < threads; i++)
         pthread_create(&application_threads[i], NULL, application, &turns[i]);
@@ -116,7 +123,7 @@ static void control_sleeps_until_the_application_is_out(void **state)
     pthread_t control_thread;
     long switches;
 
-    assert_int_equal(ninja_gate_init(&gate, false), 0);
+    ninja_gate_init(&gate, false);
     ninja_gate_enter(&gate);
     pthread_create(&control_thread, NULL, take_once, &switches);
     for (unsigned i = 0; i < 10000 && atomic_load(&gate.wanted) == 0; i++)
@@ -138,6 +145,51 @@ static void looks_are_seldom_where_they_cost_much(void **state)
     assert_int_equal(ninja_control_patience(1000000000), 100);
 }
 
+/* As some containers do: the system call fails with EPERM. */
+static void forbid_membarrier(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog filter = {.len = 4, .filter = program};
+
+    if (forbidden)
+        return;
+    assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+    forbidden = true;
+}
+
+/* A gate that was made before that has no fence. */
+static void membarrier_is_forbidden_later(void **state)
+{
+    pthread_t control_thread;
+    long switches;
+
+    ninja_gate_init(&gate, false);
+    assert_false(gate.fence);
+    forbid_membarrier();
+    pthread_create(&control_thread, NULL, take_once, &switches);
+    pthread_join(control_thread, NULL);
+    assert_int_equal(collisions, 0);
+    ninja_gate_destroy(&gate);
+}
+
+static void one_application_thread_without_membarrier(void **state)
+{
+    forbid_membarrier();
+    run(1);
+}
+
+static void several_application_threads_without_membarrier(void **state)
+{
+    forbid_membarrier();
+    run(3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +197,10 @@ int main(void)
         cmocka_unit_test(looks_are_seldom_where_they_cost_much),
         cmocka_unit_test(one_application_thread),
         cmocka_unit_test(several_application_threads),
+        /* These cannot be undone. */
+        cmocka_unit_test(membarrier_is_forbidden_later),
+        cmocka_unit_test(one_application_thread_without_membarrier),
+        cmocka_unit_test(several_application_threads_without_membarrier),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

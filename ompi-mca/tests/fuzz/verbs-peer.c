@@ -209,7 +209,8 @@ static size_t put_head(unsigned char *message, enum verbs_kind kind, uint32_t ti
 void peer_follow(struct peer *peer)
 {
     const struct verbs_path *vp = peer->path->transport_data;
-    uint32_t number = vp != NULL ? vp->number : 0;
+    /* Before it is connected a queue pair takes nothing. */
+    uint32_t number = vp != NULL && vp->state != VERBS_PATH_PREPARED ? vp->number : 0;
 
     if (peer->number == number)
         return;

@@ -271,8 +271,10 @@ static struct ninja_frame *inflict(struct ninja_path *path, struct ninja_frame *
         return frame;
     milliseconds = 1 + (unsigned)(random >> 32) % fault->hold_ms;
     fault->injected[kind]++;
-    ninja_log(link->core, 2, "fault: %s, frame %" PRIu64 " to %" PRIx64 " on %s",
-              ninja_fault_name(kind), frame->header.sequence, link->peer,
+    ninja_log(link->core, 2, "fault: %s, %s %" PRIu64 " to %" PRIx64 " on %s",
+              ninja_fault_name(kind),
+              frame->header.type == NINJA_FRAME_CONTROL ? "control frame after" : "frame",
+              frame->header.sequence, link->peer,
               path->fabric != NULL ? path->fabric->name : "the lifeline");
     switch (kind) {
     case NINJA_FAULT_DROP:

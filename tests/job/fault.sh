@@ -14,7 +14,8 @@ fault_run() {
     done
 }
 
-# Writes what the ranks have met so far to faults.json; true once it is $2 faults of each kind in $1.
+# Writes what the ranks have met so far to faults.json; true once it is $2 faults of each kind in $1, and what they must
+# lead to.
 fault_enough() {
     local kind
     netns_rankctl status --json >"$netns_dir/status.json" &&
@@ -26,19 +27,24 @@ fault_enough() {
             >"$netns_dir/faults.json" || return 1
     for kind in $(tr ',' '\n' <<<"$1" | sed -n 's/=.*//p' | grep -vxE 'hold|gone'); do
         jq -e ".injected.$kind >= $2" "$netns_dir/faults.json" >/dev/null || return 1
+        case $kind in
+        drop | reset | kill) jq -e '.replayed > 0' "$netns_dir/faults.json" >/dev/null || return 1 ;;
+        duplicate) jq -e '.duplicates > 0' "$netns_dir/faults.json" >/dev/null || return 1 ;;
+        esac
     done
 }
 
 fault_run_once() {
     local ranks=$1 rates=$2 least=$3 seconds=$4 seed=$5
     rm -f "$netns_control"/*.sock "$netns_dir/soak.json"
-    NETNS_MCA=(--mca btl_ninja_fault "$rates,seed=$seed") NETNS_LIMIT=$((seconds + 40))
-    netns_mpirun_start "$ranks" "$netns_programs/ninja-soak" --duration 0 --seed "$seed" \
+    NETNS_MCA=(--mca btl_ninja_fault "$rates${seed:+,seed=$seed}" --mca btl_ninja_verbose "${fault_verbose:-1}")
+    NETNS_LIMIT=$((seconds + 40))
+    netns_mpirun_start "$ranks" "$netns_programs/ninja-soak" --duration 0 --seed "${seed:-1}" \
         --max-size "${NINJA_FAULT_SIZE:-8M}" --stall-limit 15 --json "$netns_dir/soak.json"
     netns_until 40 netns_ranks_listen "$ranks" || netns_fail "the ranks do not listen"
     sleep "$seconds"
     netns_until 20 fault_enough "$rates" "$least" ||
-        netns_fail "hardly any fault was injected: $(cat "$netns_dir/faults.json")"
+        netns_fail "hardly any fault was injected, or nothing came of them: $(cat "$netns_dir/faults.json")"
     netns_soak_stop
     netns_mpirun_wait || netns_fail "the job failed with $rates,seed=$seed"
     netns_check_soak "$netns_dir/soak.json"

@@ -74,12 +74,12 @@ ctl() {
 # announce VM: tells the agent which device its fabric has, as it is at the start.
 announce() { ctl "$1" resume ib0 --epoch 1 --mac "${vm_mac[$1]}"; }
 
-# job_start PER_NODE SOAK_ARG...: ninja-soak on node1 and node2, until job_end.
+# job_start PER_NODE SOAK_ARG...: ninja-soak on node1 and node2, until job_end. job_mca: further options of mpirun.
 job_start() {
     local per_node=$1
     shift
     "$lab" ssh node1 "exec timeout 500 mpirun --am ninja --map-by node -n $((2 * per_node)) \
-        --host node1:$per_node,node2:$per_node --mca btl_ninja_verbose ${job_verbose:-1} ninja-soak --duration 0 --max-size 64K --rate 200 \
+        --host node1:$per_node,node2:$per_node --mca btl_ninja_verbose ${job_verbose:-1} ${job_mca:-} ninja-soak --duration 0 --max-size 64K --rate 200 \
         --stall-limit 60 --observer $observer --json /root/soak.json $*" >"$NINJA_LAB_STATE/job.log" 2>&1 </dev/null &
     job_pid=$!
 }

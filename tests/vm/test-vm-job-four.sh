@@ -1,11 +1,12 @@
 #!/bin/bash
-# Two ranks in each of two VMs: all four switch together; one that is started during the fence joins later.
+# Two ranks in each of two VMs: all four switch together, by the checkpoint entry of crs/symvirt; one that is started
+# during the fence joins later.
 # SPDX-License-Identifier: BSD-3-Clause
 . "$(dirname "$0")/job-common.sh"
 job_lab_up
 mac=${vm_mac[node1]}
 announce node1 && announce node2 || fail "the agents do not answer"
-job_start 2
+job_mca="--mca crs symvirt" job_start 2
 check "the job is on verbs" until_true 90 links_are_on ib0
 
 # A foreign holder: named, in time, and the job is unharmed.
@@ -34,4 +35,7 @@ until_true 60 links_are_on ib0 || {
     fail "not all four are on verbs again"
 }
 job_end
+# The ranks of node1: when the foreign holder was found, and for the unplug.
+check_between "checkpoints that the ranks of node1 ended with CONTINUE" \
+    "$(grep -c 'crs/symvirt: checkpoint: CONTINUE: resumed' "$NINJA_LAB_STATE/job.log")" 4 4
 exit 0

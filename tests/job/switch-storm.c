@@ -17,7 +17,6 @@
 
 #define RANKS_MAX   256
 #define PENDING_MAX 4
-#define ANSWER_MS   6000 /* an operation that takes longer has failed */
 
 static const char usage_text[] =
     "usage: switch-storm --dir DIR --ranks N [OPTION]...\n"
@@ -32,12 +31,13 @@ static const char usage_text[] =
     "  --duration S      (default 10)\n"
     "  --overlap PERCENT how often a rank is asked while it still works on its last request\n"
     "                    (default 10); an operation may then be overtaken by the next one\n"
+    "  --limit MS        an operation that takes longer has failed (default 6000)\n"
     "  --seed N          of what is random (default 1)\n";
 
 struct options {
     const char *dir;
     struct symvirt_fabric fabric;
-    unsigned ranks, interval_ms, overlap;
+    unsigned ranks, interval_ms, overlap, limit_ms;
     double duration_s;
     uint64_t seed;
 };
@@ -178,6 +178,7 @@ static void result_take(struct storm *storm, struct rank *rank, unsigned index, 
 /* Reads what has come from 'rank'; returns false if it is gone or too slow. */
 static bool rank_read(struct storm *storm, struct rank *rank)
 {
+    unsigned limit = storm->options.limit_ms;
     enum symvirt_message_type type;
     json_t *message;
     unsigned i;
@@ -199,9 +200,9 @@ static bool rank_read(struct storm *storm, struct rank *rank)
         return false;
     }
     for (i = 0; i < rank->pending_count; i++) {
-        if (clock_ms() - rank->pending[i].start_ms > ANSWER_MS) {
-            fprintf(stderr, "switch-storm: %s: %s did not end within %d ms\n", rank->name,
-                    rank->pending[i].release ? "release" : "resume", ANSWER_MS);
+        if (clock_ms() - rank->pending[i].start_ms > limit) {
+            fprintf(stderr, "switch-storm: %s: %s did not end within %u ms\n", rank->name,
+                    rank->pending[i].release ? "release" : "resume", limit);
             return false;
         }
     }
@@ -291,23 +292,20 @@ static void number_read(const char *name, const char *text, double max, double *
 static void options_parse(struct options *options, int argc, char **argv)
 {
     static const struct option table[] = {
-        {"dir", required_argument, NULL, 'd'},
-        {"fabric", required_argument, NULL, 'f'},
-        {"ranks", required_argument, NULL, 'r'},
-        {"interval", required_argument, NULL, 'i'},
-        {"duration", required_argument, NULL, 't'},
-        {"overlap", required_argument, NULL, 'o'},
-        {"seed", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"dir", required_argument, NULL, 'd'},      {"fabric", required_argument, NULL, 'f'},
+        {"ranks", required_argument, NULL, 'r'},    {"interval", required_argument, NULL, 'i'},
+        {"duration", required_argument, NULL, 't'}, {"overlap", required_argument, NULL, 'o'},
+        {"limit", required_argument, NULL, 'l'},    {"seed", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
     };
     double value = 0;
     int option;
 
-    *options = (struct options){.interval_ms = 50, .overlap = 10, .duration_s = 10, .seed = 1};
+    *options = (struct options){
+        .interval_ms = 50, .overlap = 10, .limit_ms = 6000, .duration_s = 10, .seed = 1};
     strcpy(options->fabric.name, "fast");
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
-        if (strchr("ritos", option))
+        if (strchr("ritosl", option))
             number_read("option", optarg, 1e6, &value);
         switch (option) {
         case 'd':
@@ -327,6 +325,9 @@ static void options_parse(struct options *options, int argc, char **argv)
             break;
         case 'o':
             options->overlap = (unsigned)value;
+            break;
+        case 'l':
+            options->limit_ms = (unsigned)value;
             break;
         case 's':
             options->seed = (uint64_t)value;

@@ -91,6 +91,14 @@ show_failures() {
     done
 }
 
+# Says what was skipped under the directories given, and why.
+show_skips() {
+    local trs
+    find "$@" -name '*.trs' -exec grep -l '^:test-result: SKIP' {} + | while read -r trs; do
+        echo "skipped: $(basename "${trs%.trs}"): $(grep -am 1 '^SKIP: ' "${trs%.trs}.log" | cut -c 7-)"
+    done
+}
+
 mkdir -p "$build"
 step "Installing packages that are missing"
 sections=(build check)
@@ -135,6 +143,7 @@ if [ -n "$long" ]; then
     run_tests fuzz "$build-asan" 600 || status=$?
 fi
 count_results "${dirs[@]}"
+[ "$skipped" -eq 0 ] || show_skips "${dirs[@]}"
 [ "$failed" -eq 0 ] || show_failures "${dirs[@]}"
 # A run that broke off without a failed test still failed.
 [ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1

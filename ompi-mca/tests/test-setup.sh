@@ -67,6 +67,50 @@ says "faults that cannot be read are explained" "KEY=NUMBER"
 job --mca pml ucx --mca btl ninja,self --mca pml_ucx_tls any --mca pml_ucx_devices any --mca osc ^ucx
 says "another pml that carries the messages is named" "pml/ucx carries the messages.*--am ninja"
 
+# What the parameter set of --am says holds, whatever the system's own file says; the command line goes before both.
+cat >"$work/values.c" <<'END'
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+    int provided, count;
+    MPI_Init(&argc, &argv);
+    MPI_T_init_thread(MPI_THREAD_SINGLE, &provided);
+    MPI_T_cvar_get_num(&count);
+    for (int i = 0; i < count; i++) {
+        char name[256], text[8192] = "";
+        int length = sizeof name, verbosity, binding, scope, elements;
+        MPI_Datatype type;
+        MPI_T_enum set;
+        MPI_T_cvar_handle handle;
+        if (MPI_T_cvar_get_info(i, name, &length, &verbosity, &type, &set, NULL, NULL, &binding, &scope) != MPI_SUCCESS)
+            continue;
+        if (strcmp(name, "pml") != 0 && strcmp(name, "btl") != 0 && strcmp(name, "osc") != 0)
+            continue;
+        MPI_T_cvar_handle_alloc(i, NULL, &handle, &elements);
+        if (elements <= (int)sizeof text)
+            MPI_T_cvar_read(handle, text);
+        printf("%s is %s\n", name, text);
+    }
+    MPI_T_finalize();
+    MPI_Finalize();
+    return 0;
+}
+END
+"${MPICC:-mpicc}" -o "$work/values" "$work/values.c" || exit 99
+# Runs it on one rank with the options given; its output is in $work/log.
+values() {
+    timeout 60 mpirun --oversubscribe -n 1 "$@" "$work/values" >"$work/log" 2>&1 </dev/null
+}
+values --am "$PWD/components/ninja"
+says "--am selects btl/ninja" "^btl is ninja,vader,self$"
+says "and pml/ob1" "^pml is ob1$"
+says "and one-sided operations over it" "^osc is \^ucx$"
+values --am "$PWD/components/ninja" --mca btl ninja,self
+says "what is on the command line holds" "^btl is ninja,self$"
+says "and the rest of the set" "^osc is \^ucx$"
+
 # The version that Open MPI says of itself is replaced by one of the other series.
 case $(ompi_info --version) in
 *v4.1.*) ours=4.1 other=5.0.7 ;;

@@ -22,7 +22,8 @@ silent_job_start() {
     "$lab" ssh node1 "cat >/root/$name.sh && chmod 755 /root/$name.sh; setsid /root/$name.sh >/root/$name.log 2>&1 \
         </dev/null & sleep 1" <<END
 #!/bin/sh
-mpirun --am ninja --map-by node -n 2 --host node1,node2 --mca mpi_yield_when_idle 1 --mca btl_ninja_verbose 1 \
+mpirun --am ninja --mca oob_tcp_keepalive_time 0 --map-by node -n 2 --host node1,node2 --mca mpi_yield_when_idle 1 \
+    --mca btl_ninja_verbose 1 \
     --mca orte_tmpdir_base /tmp/session-$name $* \
     sh -c 'pid=\$\$; while kill -0 \$pid 2>/dev/null; do echo "rank on \$(hostname)"; sleep 2; done & exec "\$@"' sh \
     ninja-soak --duration 0 --max-size 64K --rate 10 --observer $observer --json /root/$name.json

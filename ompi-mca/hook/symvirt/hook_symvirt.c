@@ -1,6 +1,6 @@
 /*
- * hook/symvirt: looks at what MPI_Init selected and says clearly if the job cannot be moved; starts
- * the checkpoint thread.
+ * hook/symvirt: sees to it that `mpirun --am ninja` is obeyed, looks at what MPI_Init selected and
+ * says clearly if the job cannot be moved; starts the checkpoint thread.
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */
@@ -18,6 +18,7 @@
 #include "hook_symvirt.h"
 #include "process.h"
 
+static void at_begin_of_init(int argc, char **argv, int requested, int *provided);
 static void at_end_of_init(int argc, char **argv, int requested, int *provided);
 
 OMPI_MODULE_DECLSPEC extern const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component;
@@ -31,6 +32,7 @@ const ompi_hook_base_component_1_0_0_t mca_hook_symvirt_component = {
                                   OMPI_RELEASE_VERSION),
         },
     .hookm_data = {MCA_BASE_METADATA_PARAM_CHECKPOINT},
+    .hookm_mpi_init_top_post_opal = at_begin_of_init,
     .hookm_mpi_init_bottom = at_end_of_init,
     .hookm_mpi_finalize_top = hook_checkpoint_stop,
 };
@@ -76,6 +78,11 @@ static void check_selection(void)
                     "hook/symvirt: btl/%s holds the HCA besides btl/ninja: this job cannot give it "
                     "up. Start it with 'mpirun --am ninja', or with '--mca btl ninja,vader,self'.",
                     holder);
+}
+
+static void at_begin_of_init(int argc, char **argv, int requested, int *provided)
+{
+    hook_parameters_read();
 }
 
 static void at_end_of_init(int argc, char **argv, int requested, int *provided)

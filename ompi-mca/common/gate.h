@@ -5,8 +5,8 @@
  * control thread share the core. The application's way in is a plain store and a load; the control
  * thread, which comes seldom, makes them visible with membarrier(2) and sleeps until the
  * application is out. Where that is not to be had (a kernel before 4.14, a container that forbids
- * it), the application has a fence between the two, some 5 ns. The application may enter again
- * while it is inside (callbacks do).
+ * it), the application has a fence there, on its way in and out, some 5 ns each. The application
+ * may enter again while it is inside (callbacks do).
  *
  * SPDX-License-Identifier: BSD-3-Clause
  */

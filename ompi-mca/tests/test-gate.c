@@ -169,8 +169,9 @@ static void membarrier_is_forbidden_later(void **state)
     pthread_t control_thread;
     long switches;
 
+    if (forbidden)
+        skip();
     ninja_gate_init(&gate, false);
-    assert_false(gate.fence);
     forbid_membarrier();
     pthread_create(&control_thread, NULL, take_once, &switches);
     pthread_join(control_thread, NULL);
@@ -203,5 +204,9 @@ int main(void)
         cmocka_unit_test(several_application_threads_without_membarrier),
     };
 
+    /* Where this is run it may be forbidden already. */
+    ninja_gate_init(&gate, false);
+    forbidden = gate.fence;
+    ninja_gate_destroy(&gate);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,6 +203,7 @@ static bool rank_read(struct storm *storm, struct rank *rank)
         if (clock_ms() - rank->pending[i].start_ms > limit) {
             fprintf(stderr, "switch-storm: %s: %s did not end within %u ms\n", rank->name,
                     rank->pending[i].release ? "release" : "resume", limit);
+            storm->failed++;
             return false;
         }
     }

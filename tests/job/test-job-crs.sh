@@ -34,8 +34,11 @@ ip -n "$netns_prefix-a" link set fast0 name gone0
 netns_rankctl resume fast >"$netns_dir/resume.log" && netns_fail "resumed without a device"
 netns_until 10 all_ranks '.quiesce.state == "IDLE" and .quiesce.count == 9' ||
     netns_fail "a checkpoint did not end: $(cat "$netns_dir/resume.log")"
-[ "$(grep -c 'crs/symvirt: checkpoint: ERROR' "$netns_dir/job.log")" = 2 ] || netns_fail "not two ranks ended with ERROR"
-grep -q 'opal_cr_inc_core_ckpt() ended with ERROR' "$netns_dir/job.log" || netns_fail "Open MPI was not told"
+two_ended_with_error() {
+    [ "$(grep -c 'crs/symvirt: checkpoint: ERROR' "$netns_dir/job.log")" = 2 ] &&
+        [ "$(grep -c 'opal_cr_inc_core_ckpt() ended with ERROR' "$netns_dir/job.log")" = 2 ]
+}
+netns_until 10 two_ended_with_error || netns_fail "not two ranks ended with ERROR, or Open MPI was not told"
 netns_links_are_on lifeline || netns_fail "the links are not on the lifeline"
 netns_soak_stop
 netns_mpirun_wait || netns_fail "the job failed"

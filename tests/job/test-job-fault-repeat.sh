@@ -12,14 +12,14 @@ frames_hit() {
     sed -nE "s/.*ninja [0-9]+\\.$1 [0-9]+: fault: duplicate, frame ([0-9]+) to .*/\\1/p" "$netns_dir/job.log"
 }
 
-fault_run_once 2 duplicate=20 50 1 ''
+fault_run_once 2 duplicate=5 300 1 ''
 again=$(sed -n 's/.*to repeat it: --mca btl_ninja_fault \(.*\),seed=\([0-9]*\)$/\1 \2/p' "$netns_dir/job.log" | head -n 1)
 [ -n "$again" ] || netns_fail "the job does not say how to repeat it"
 for rank in 0 1; do
     frames_hit $rank >"$netns_dir/first-$rank"
 done
 echo "again: $again"
-fault_run_once 2 "${again% *}" 50 1 "${again#* }"
+fault_run_once 2 "${again% *}" 300 1 "${again#* }"
 for rank in 0 1; do
     frames_hit $rank >"$netns_dir/second-$rank"
     # The runs are not equally long.

@@ -40,18 +40,28 @@ static FILE *open_set(const char *name)
     return file != NULL ? file : fopen(name, "r");
 }
 
+/* `text` without the blanks around it. */
+static char *trim(char *text)
+{
+    size_t length;
+
+    text += strspn(text, " \t\r\n");
+    for (length = strlen(text); length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL;)
+        text[--length] = '\0';
+    return text;
+}
+
 /* Sets the parameter of a line "NAME=VALUE", unless the user did: what is in the environment, where
  * mpirun puts what is on its command line, goes before what is in any file. */
 static void set_parameter(char *line)
 {
-    char variable[1100], *value = strchr(line, '=');
+    char variable[1100], *name = trim(line), *value = strchr(line, '=');
 
-    if (line[0] == '#' || value == NULL)
+    if (name[0] == '#' || name[0] == '=' || value == NULL)
         return;
     *value++ = '\0';
-    value[strcspn(value, "\r\n")] = '\0';
-    snprintf(variable, sizeof(variable), "OMPI_MCA_%s", line);
-    (void)setenv(variable, value, 0);
+    snprintf(variable, sizeof(variable), "OMPI_MCA_%s", trim(name));
+    (void)setenv(variable, trim(value), 0);
 }
 
 static void read_set(const char *name)

@@ -133,7 +133,7 @@ int ninja_core_create(struct ninja_core **created, const struct ninja_config *co
         ninja_turns_init(&core->turns[i]);
     ninja_gate_init(&core->gate, config->threads);
     if (core->gate.fence)
-        ninja_log(core, 2, "membarrier(2) is not to be had: each call costs a fence more");
+        ninja_log(core, 2, "membarrier(2) is not to be had: each call costs two fences more");
     if (getrandom(&core->nonce, sizeof(core->nonce), 0) != (ssize_t)sizeof(core->nonce)) {
         rc = -EIO;
         goto no_control;

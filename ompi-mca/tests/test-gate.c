@@ -172,6 +172,7 @@ static void membarrier_is_forbidden_later(void **state)
     if (forbidden)
         skip();
     ninja_gate_init(&gate, false);
+    assert_false(gate.fence);
     forbid_membarrier();
     pthread_create(&control_thread, NULL, take_once, &switches);
     pthread_join(control_thread, NULL);

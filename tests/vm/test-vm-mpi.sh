@@ -20,7 +20,7 @@ done
 
 # storm VM: the ranks in VM, two of them, release and resume the device until the job ends.
 storm() {
-    "$lab" ssh "$1" "/tmp/switch-storm --dir /tmp/control --ranks 2 --fabric ib --interval 500 --overlap 5 --duration 600 \
+    timeout 660 "$lab" ssh "$1" "/tmp/switch-storm --dir /tmp/control --ranks 2 --fabric ib --interval 500 --overlap 5 --duration 600 \
         --limit 30000 --seed $MPI_SEED" </dev/null >"$NINJA_LAB_STATE/storm-$1.json" 2>"$NINJA_LAB_STATE/storm-$1.log"
 }
 
